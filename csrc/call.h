@@ -1,0 +1,105 @@
+// One call's tensors: checked, allocated, and seen as the kernels see them. Shared by the CPU and the CUDA operators.
+//
+// Bad input is refused here with a plain error; imae_ext/checks.py then says which rule was broken.
+#pragma once
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <algorithm>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "geometry.h"
+#include "kernels.h"
+
+namespace imae {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+namespace ts = torch::stable;
+
+enum Reduction : int64_t { kNone, kMean, kSum, kNormalized };
+
+#define REFUSE_UNLESS(condition) STD_TORCH_CHECK(condition, "imae_ext: refused: ", #condition)
+
+inline std::optional<DType> dtype_of(const Tensor& logits) {
+  switch (logits.scalar_type()) {
+    case ScalarType::Double: return DType::kFloat64;
+    case ScalarType::Float: return DType::kFloat32;
+    case ScalarType::Half: return DType::kFloat16;
+    case ScalarType::BFloat16: return DType::kBFloat16;
+    default: return std::nullopt;
+  }
+}
+
+// is_contiguous() is a plain call; ts::contiguous() goes through the dispatcher
+inline Tensor dense(const Tensor& t) { return t.is_contiguous() ? t : ts::contiguous(t); }
+
+inline Shape shape_of(const Tensor& t) { return {t.sizes().data(), t.strides().data(), t.dim()}; }
+
+// The tensors of one call, checked, with the kernel's view of them. They must outlive the view.
+struct Call {
+  Tensor logits, target;
+  std::optional<Tensor> grad;
+  ScalarType compute;  // dtype of the loss
+  Rows rows;
+
+  Call(const Tensor& logits_, const Tensor& target_, int64_t ignore_index, std::optional<Tensor> out, bool want_grad,
+       bool (*reads_in_place)(const Rows&))
+      : logits(logits_), target(dense(target_)), grad(std::move(out)) {
+    REFUSE_UNLESS(dtype_of(logits).has_value());
+    REFUSE_UNLESS(target.scalar_type() == ScalarType::Long || target.scalar_type() == ScalarType::Int);
+    REFUSE_UNLESS(logits.dim() >= 1);
+    const Shape shape = shape_of(logits);
+    REFUSE_UNLESS(shape.C() > 0);
+    REFUSE_UNLESS(target.dim() == logits.dim() - 1);
+    for (int64_t k = 0, j = 0; k < logits.dim(); ++k)
+      if (k != shape.class_dim()) REFUSE_UNLESS(target.size(j++) == logits.size(k));
+    compute = logits.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+    rows.dtype = *dtype_of(logits);
+    rows.N = shape.N();
+    rows.C = shape.C();
+    rows.target = target.const_data_ptr();
+    rows.target_is_int32 = target.scalar_type() == ScalarType::Int;
+    rows.ignore_index = ignore_index;
+    const bool given = grad.has_value();
+    if (given)
+      check_out();
+    else if (want_grad)
+      grad = ts::empty_like(logits);
+    if (!in_place(reads_in_place)) {  // a layout that no kernel walks
+      logits = ts::contiguous(logits);
+      STD_TORCH_CHECK(!given || grad->is_contiguous(), "imae_ext: this layout of logits needs a contiguous out");
+      if (want_grad && !given) grad = ts::empty_like(logits);
+      in_place(reads_in_place);
+    }
+    rows.logits = logits.const_data_ptr();
+    if (grad) rows.grad = grad->mutable_data_ptr();
+  }
+
+ private:
+  void check_out() const {
+    REFUSE_UNLESS(grad->scalar_type() == logits.scalar_type());
+    REFUSE_UNLESS(grad->get_device_index() == logits.get_device_index());
+    REFUSE_UNLESS(std::ranges::equal(grad->sizes(), logits.sizes()));
+    REFUSE_UNLESS(grad->mutable_data_ptr() != logits.const_data_ptr());
+  }
+  bool in_place(bool (*reads_in_place)(const Rows&)) {
+    rows.grad = grad ? grad->mutable_data_ptr() : nullptr;
+    const auto strides = grad ? grad->strides() : logits.strides();
+    rows.logits_view = rows.grad_view = View{};
+    return make_views(shape_of(logits), strides.data(), rows.logits_view, rows.grad_view) && reads_in_place(rows);
+  }
+};
+
+inline std::optional<Tensor> class_weight_of(const std::optional<Tensor>& weight, const Call& call) {
+  if (!weight) return std::nullopt;
+  REFUSE_UNLESS(weight->dim() == 1 && weight->size(0) == call.rows.C);
+  REFUSE_UNLESS(weight->get_device_index() == call.logits.get_device_index());
+  return dense(weight->scalar_type() == call.compute ? *weight : ts::to(*weight, call.compute));
+}
+
+}  // namespace imae

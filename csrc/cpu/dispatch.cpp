@@ -1,0 +1,34 @@
+#include <cstdlib>
+#include <cstring>
+
+#include "../kernels.h"
+#include "std.h"
+
+namespace imae {
+
+extern const CpuKernels baseline_kernels;
+#if defined(IMAE_X86)
+extern const CpuKernels avx2_kernels, avx512_kernels;
+#endif
+
+namespace {
+const CpuKernels& choose() {
+#if defined(IMAE_X86)
+  const char* wish = std::getenv("IMAE_EXT_CPU");
+  const auto take = [&](const char* name, bool supported) {
+    return supported && (wish == nullptr || std::strcmp(wish, name) == 0);
+  };
+  __builtin_cpu_init();
+  if (take("avx512", __builtin_cpu_supports("x86-64-v4"))) return avx512_kernels;
+  if (take("avx2", __builtin_cpu_supports("x86-64-v3"))) return avx2_kernels;
+#endif
+  return baseline_kernels;
+}
+}  // namespace
+
+const CpuKernels& cpu_kernels() {
+  static const CpuKernels& chosen = choose();
+  return chosen;
+}
+
+}  // namespace imae

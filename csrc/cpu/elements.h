@@ -1,0 +1,106 @@
+// Element types: how a vector of logits becomes a vector to compute with, and back.
+#pragma once
+
+namespace imae::IMAE_ISA {
+
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+template <class T>
+struct Compute {
+  using Scalar = T;
+};
+template <>
+struct Compute<Half> {
+  using Scalar = float;
+};
+template <>
+struct Compute<BFloat16> {
+  using Scalar = float;
+};
+template <class T>
+using ScalarOf = typename Compute<T>::Scalar;
+template <class T>
+using RealOf = typename Vector<ScalarOf<T>>::Real;
+
+constexpr int kFloats = Simd<float>::kLanes;
+using U16 = VectorOf<uint16_t, kFloats>::type;
+using U32 = VectorOf<uint32_t, kFloats>::type;
+using Floats = Vector<float>::Real;
+
+IMAE_INLINE Floats widen(BFloat16, U16 x) { return std::bit_cast<Floats>(__builtin_convertvector(x, U32) << 16); }
+IMAE_INLINE U16 narrow(BFloat16, Floats x) {  // to the nearest, ties to even; NaN stays NaN
+  const U32 bits = std::bit_cast<U32>(x), rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return __builtin_convertvector(x == x ? rounded : (bits >> 16) | 0x40u, U16);
+}
+
+#if defined(IMAE_F16C)
+IMAE_INLINE Floats widen(Half, U16 x) {
+#if IMAE_VECTOR_BYTES == 64
+  return std::bit_cast<Floats>(_mm512_cvtph_ps(std::bit_cast<__m256i>(x)));
+#else
+  return std::bit_cast<Floats>(_mm256_cvtph_ps(std::bit_cast<__m128i>(x)));
+#endif
+}
+IMAE_INLINE U16 narrow(Half, Floats x) {
+#if IMAE_VECTOR_BYTES == 64
+  return std::bit_cast<U16>(_mm512_cvtps_ph(std::bit_cast<__m512>(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#else
+  return std::bit_cast<U16>(_mm256_cvtps_ph(std::bit_cast<__m256>(x), _MM_FROUND_TO_NEAREST_INT));
+#endif
+}
+#else
+IMAE_INLINE Floats widen(Half, U16 x) {
+  Floats y{};
+  for (int l = 0; l < kFloats; ++l) y[l] = static_cast<float>(std::bit_cast<_Float16>(static_cast<uint16_t>(x[l])));
+  return y;
+}
+IMAE_INLINE U16 narrow(Half, Floats x) {
+  U16 y{};
+  for (int l = 0; l < kFloats; ++l) y[l] = std::bit_cast<uint16_t>(static_cast<_Float16>(x[l]));
+  return y;
+}
+#endif
+
+template <class T>
+IMAE_INLINE RealOf<T> load(const T* at) {
+  if constexpr (sizeof(T) == 2) {
+    U16 x;
+    __builtin_memcpy(&x, at, sizeof x);
+    return widen(T{}, x);
+  } else {
+    RealOf<T> x;
+    __builtin_memcpy(&x, at, sizeof x);
+    return x;
+  }
+}
+template <class T>
+IMAE_INLINE void store(T* at, RealOf<T> x) {
+  if constexpr (sizeof(T) == 2) {
+    const U16 y = narrow(T{}, x);
+    __builtin_memcpy(at, &y, sizeof y);
+  } else {
+    __builtin_memcpy(at, &x, sizeof x);
+  }
+}
+
+template <class T>
+IMAE_INLINE ScalarOf<T> load_one(const T* at) {
+  if constexpr (sizeof(T) == 2)
+    return widen(T{}, at->bits - U16{})[0];
+  else
+    return *at;
+}
+template <class T>
+IMAE_INLINE void store_one(T* at, ScalarOf<T> x) {
+  if constexpr (sizeof(T) == 2)
+    at->bits = narrow(T{}, x - Floats{})[0];
+  else
+    *at = x;
+}
+
+}  // namespace imae::IMAE_ISA

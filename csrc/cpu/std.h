@@ -1,0 +1,13 @@
+// Everything from outside the project that the CPU kernels use, included before a file chooses its target: an inline
+// function of the standard library compiled for AVX-512 must never be the copy that the linker keeps.
+#pragma once
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numbers>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define IMAE_X86
+#include <immintrin.h>
+#endif

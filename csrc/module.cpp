@@ -1,0 +1,34 @@
+// imae_ext._C: build information and the formula table. Importing it registers torch.ops.imae_ext.*.
+#include <pybind11/pybind11.h>
+
+#include "kernels.h"
+
+#ifndef IMAE_CUDA_ARCHS
+#define IMAE_CUDA_ARCHS ""
+#endif
+
+namespace py = pybind11;
+
+static py::list formulas() {
+  py::list table;
+  for (int id = 0; id < imae::kFormulaCount; ++id) {
+    const imae::FormulaInfo& info = imae::kFormulas[id];
+    py::list parameters;
+    for (int i = 0; i < info.parameter_count; ++i) {
+      const imae::Parameter& p = info.parameters[i];
+      using namespace py::literals;
+      parameters.append(py::dict("name"_a = p.name, "low"_a = p.low, "high"_a = p.high, "low_is_open"_a = p.low_is_open,
+                                 "integer"_a = p.integer));
+    }
+    table.append(py::make_tuple(info.name, id, info.margin, parameters));
+  }
+  return table;
+}
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Build information and the formula table of imae_ext.";
+  m.def("formulas", &formulas, "(name, id, depends on p_y alone, parameters) of each formula");
+  m.def("cpu_instruction_set", [] { return imae::cpu_kernels().name; }, "the CPU kernels in use");
+  m.attr("cuda_architectures") = IMAE_CUDA_ARCHS;
+  m.attr("max_terms") = imae::kMaxTerms;
+}

@@ -1,0 +1,201 @@
+// The operators: schemas, and the CPU implementation. LibTorch stable ABI, no Python.
+#include "call.h"
+
+namespace imae {
+namespace {
+
+template <class F>
+void for_rows(const Rows& rows, int64_t groups, F f) {
+  constexpr int64_t kGrain = 1 << 15;  // logits: below this a second thread costs more than it saves
+  const int64_t per_group = std::max<int64_t>(1, rows.N / groups) * rows.C;
+  const int64_t grain = std::max<int64_t>(1, kGrain / per_group);
+  if (groups <= grain)
+    f(0, groups);
+  else
+    ts::parallel_for(0, groups, grain, f);
+}
+
+// The sum of the targets' weights over rows that are not ignored (their number, without weights), in order.
+// Refuses a target out of range before any kernel runs.
+template <class S>
+double sum_of_target_weights(const Rows& rows, const void* weight) {
+  const S* w = static_cast<const S*>(weight);
+  double sum = 0;
+  int64_t ignored = 0;
+  for (int64_t i = 0; i < rows.N; ++i) {
+    const int64_t y = rows.label(i);
+    if (y == rows.ignore_index) {
+      ++ignored;
+      continue;
+    }
+    REFUSE_UNLESS(y >= 0 && y < rows.C);
+    if (w) sum += w[y];
+  }
+  return w ? sum : static_cast<double>(rows.N - ignored);
+}
+
+template <class F>
+auto by_precision(ScalarType compute, F f) {
+  return compute == ScalarType::Double ? f(double{}) : f(float{});
+}
+
+double in_order(const std::vector<double>& sums) {
+  double total = 0;
+  for (double x : sums) total += x;
+  return total;
+}
+
+Tensor new_scalar(const Call& call, double value) {
+  Tensor t = ts::new_empty(call.logits, {}, call.compute);
+  by_precision(call.compute,
+               [&](auto s) { *static_cast<decltype(s)*>(t.mutable_data_ptr()) = static_cast<decltype(s)>(value); });
+  return t;
+}
+
+struct ForwardResult {
+  Tensor loss;
+  double divisor;
+};
+
+// Runs the forward kernel with whatever outputs f already names, and reduces.
+ForwardResult run_forward(const Call& call, Forward& f, const std::optional<Tensor>& class_weight,
+                          const std::vector<double>& formula, int64_t reduction) {
+  REFUSE_UNLESS(reduction >= kNone && reduction <= kNormalized);
+  static_cast<Rows&>(f) = call.rows;
+  f.loss = &prepare(formula.data(), static_cast<int64_t>(formula.size()));
+  REFUSE_UNLESS(f.loss->f64.margin || reduction != kNormalized);
+  f.class_weight = class_weight ? class_weight->const_data_ptr() : nullptr;
+  const double targets =
+      by_precision(call.compute, [&](auto s) { return sum_of_target_weights<decltype(s)>(f, f.class_weight); });
+  if (reduction == kMean) f.scale = 1 / targets;
+  std::optional<Tensor> values;
+  if (reduction == kNone) {
+    values = ts::new_empty(call.logits, call.target.sizes(), call.compute);
+    f.value = values->mutable_data_ptr();
+  }
+  const auto& kernels = cpu_kernels();
+  const int64_t groups = kernels.group_count(f);
+  std::vector<double> value_sums(reduction == kNone ? 0 : groups), weight_sums(reduction == kNormalized ? groups : 0);
+  if (reduction != kNone) f.value_sums = value_sums.data();
+  if (reduction == kNormalized) f.weight_sums = weight_sums.data();
+  if (groups > 0) for_rows(f, groups, [&](int64_t begin, int64_t end) { kernels.forward(f, begin, end); });
+  if (reduction == kNone) return {*values, 1};
+  const double divisor = reduction == kMean ? targets : reduction == kNormalized ? in_order(weight_sums) : 1;
+  return {new_scalar(call, in_order(value_sums) / divisor), divisor};
+}
+
+Tensor forward_cpu(const Tensor& logits, const Tensor& target, const std::optional<Tensor>& weight,
+                   const std::vector<double>& formula, int64_t reduction, int64_t ignore_index) {
+  const Call call(logits, target, ignore_index, std::nullopt, false, cpu_kernels().reads_in_place);
+  Forward f;
+  return run_forward(call, f, class_weight_of(weight, call), formula, reduction).loss;
+}
+
+std::tuple<Tensor, Tensor> forward_backward_cpu(const Tensor& logits, const Tensor& target,
+                                                const std::optional<Tensor>& weight, const std::vector<double>& formula,
+                                                int64_t reduction, int64_t ignore_index) {
+  const Call call(logits, target, ignore_index, std::nullopt, true, cpu_kernels().reads_in_place);
+  REFUSE_UNLESS(reduction != kNormalized);
+  Forward f;
+  return {run_forward(call, f, class_weight_of(weight, call), formula, reduction).loss, *call.grad};
+}
+
+Tensor forward_backward_out_cpu(const Tensor& logits, const Tensor& target, const std::optional<Tensor>& weight,
+                                const std::vector<double>& formula, int64_t reduction, int64_t ignore_index,
+                                Tensor out) {
+  const Call call(logits, target, ignore_index, out, true, cpu_kernels().reads_in_place);
+  REFUSE_UNLESS(reduction != kNormalized);
+  Forward f;
+  return run_forward(call, f, class_weight_of(weight, call), formula, reduction).loss;
+}
+
+std::tuple<Tensor, Tensor, Tensor> forward_save_cpu(const Tensor& logits, const Tensor& target,
+                                                    const std::optional<Tensor>& weight,
+                                                    const std::vector<double>& formula, int64_t reduction,
+                                                    int64_t ignore_index) {
+  const Call call(logits, target, ignore_index, std::nullopt, false, cpu_kernels().reads_in_place);
+  const Tensor coefficients = ts::new_empty(call.logits, {call.rows.N, 4}, call.compute);
+  Forward f;
+  f.coefficients = coefficients.mutable_data_ptr();
+  const ForwardResult result = run_forward(call, f, class_weight_of(weight, call), formula, reduction);
+  return {result.loss, coefficients, new_scalar(call, result.divisor)};
+}
+
+Tensor backward_cpu(const Tensor& logits, const Tensor& target, const Tensor& coefficients, const Tensor& divisor,
+                    const Tensor& grad_output, int64_t ignore_index) {
+  const Call call(logits, target, ignore_index, std::nullopt, true, cpu_kernels().reads_in_place);
+  REFUSE_UNLESS(coefficients.scalar_type() == call.compute && coefficients.numel() == 4 * call.rows.N);
+  REFUSE_UNLESS(grad_output.scalar_type() == call.compute && divisor.scalar_type() == call.compute);
+  REFUSE_UNLESS(grad_output.numel() == call.rows.N || grad_output.dim() == 0);
+  const Tensor outer = dense(grad_output), saved = dense(coefficients);
+  Backward b;
+  static_cast<Rows&>(b) = call.rows;
+  b.coefficients = saved.const_data_ptr();
+  b.grad_output = outer.const_data_ptr();
+  b.grad_output_is_scalar = grad_output.dim() == 0;
+  b.divisor = divisor.const_data_ptr();
+  const auto& kernels = cpu_kernels();
+  const int64_t groups = kernels.group_count(b);
+  if (groups > 0) for_rows(b, groups, [&](int64_t begin, int64_t end) { kernels.backward(b, begin, end); });
+  return *call.grad;
+}
+
+// grad *= grad_output, a scalar; nothing to do for 1
+void scale_cpu(Tensor grad, const Tensor& grad_output) {
+  REFUSE_UNLESS(dtype_of(grad).has_value() && grad_output.numel() == 1);
+  const double by = grad_output.scalar_type() == ScalarType::Double
+                        ? *static_cast<const double*>(grad_output.const_data_ptr())
+                        : *static_cast<const float*>(grad_output.const_data_ptr());
+  if (by == 1) return;
+  const auto& kernels = cpu_kernels();
+  const DType dtype = *dtype_of(grad);
+  void* data = grad.mutable_data_ptr();
+  ts::parallel_for(0, grad.numel(), 1 << 15,
+                   [&](int64_t begin, int64_t end) { kernels.scale(dtype, data, begin, end, by); });
+}
+
+std::tuple<Tensor, Tensor> row_stats_cpu(const Tensor& logits, const Tensor& target, const std::vector<double>& formula,
+                                         int64_t ignore_index) {
+  const Call call(logits, target, ignore_index, std::nullopt, false, cpu_kernels().reads_in_place);
+  Tensor p = ts::new_empty(call.logits, call.target.sizes(), call.compute), weight = ts::empty_like(p);
+  Forward f;
+  f.p = p.mutable_data_ptr();
+  f.weight = weight.mutable_data_ptr();
+  run_forward(call, f, std::nullopt, formula, kNormalized);
+  return {p, weight};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY(imae_ext, m) {
+  // formula: for each term its id, coefficient and parameters. reduction: none 0, mean 1, sum 2, normalized 3.
+  m.def(
+      "forward(Tensor logits, Tensor target, Tensor? weight, float[] formula, int reduction, int ignore_index) -> "
+      "Tensor");
+  m.def(
+      "forward_backward(Tensor logits, Tensor target, Tensor? weight, float[] formula, int reduction, int "
+      "ignore_index) -> (Tensor, Tensor)");
+  m.def(
+      "forward_backward_out(Tensor logits, Tensor target, Tensor? weight, float[] formula, int reduction, int "
+      "ignore_index, Tensor(a!) out) -> Tensor");
+  m.def(
+      "forward_save(Tensor logits, Tensor target, Tensor? weight, float[] formula, int reduction, int ignore_index) -> "
+      "(Tensor, Tensor, Tensor)");
+  m.def(
+      "backward(Tensor logits, Tensor target, Tensor coefficients, Tensor divisor, Tensor grad_output, int "
+      "ignore_index) -> Tensor");
+  m.def("scale_(Tensor(a!) grad, Tensor grad_output) -> ()");
+  m.def("row_stats(Tensor logits, Tensor target, float[] formula, int ignore_index) -> (Tensor, Tensor)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(imae_ext, CPU, m) {
+  m.impl("forward", TORCH_BOX(&forward_cpu));
+  m.impl("forward_backward", TORCH_BOX(&forward_backward_cpu));
+  m.impl("forward_backward_out", TORCH_BOX(&forward_backward_out_cpu));
+  m.impl("forward_save", TORCH_BOX(&forward_save_cpu));
+  m.impl("backward", TORCH_BOX(&backward_cpu));
+  m.impl("scale_", TORCH_BOX(&scale_cpu));
+  m.impl("row_stats", TORCH_BOX(&row_stats_cpu));
+}
+
+}  // namespace imae

@@ -1,0 +1,98 @@
+"""Fused noise-robust classification losses for PyTorch.
+
+>>> import torch, imae_ext
+>>> logits, target = torch.zeros(4, 10, requires_grad=True), torch.arange(4)
+>>> imae_ext.imae_loss(logits, target).backward()
+
+The losses: :func:`imae_loss`, :func:`robust_loss` with any formula, and the modules, drop-in for
+``nn.CrossEntropyLoss``. :func:`value_and_grad` and :func:`row_stats` work outside autograd. ``imae_ext.reference`` is
+the same in plain PyTorch.
+"""
+
+from . import reference
+from .formulas import (
+    AEL,
+    AGCE,
+    AUL,
+    CCE,
+    DM,
+    GCE,
+    IMAE,
+    MAE,
+    MSE,
+    NCE,
+    RCE,
+    SCE,
+    Combination,
+    Focal,
+    LabelSmoothing,
+    Loss,
+    TaylorCE,
+)
+from .functional import (
+    cce_loss,
+    dm_loss,
+    focal_loss,
+    gce_loss,
+    imae_loss,
+    mae_loss,
+    nce_loss,
+    robust_loss,
+    row_stats,
+    sce_loss,
+    value_and_grad,
+)
+from .modules import (
+    CCELoss,
+    DMLoss,
+    FocalLoss,
+    GCELoss,
+    IMAELoss,
+    MAELoss,
+    NCELoss,
+    RobustLoss,
+    SCELoss,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AEL",
+    "AGCE",
+    "AUL",
+    "CCE",
+    "DM",
+    "GCE",
+    "IMAE",
+    "MAE",
+    "MSE",
+    "NCE",
+    "RCE",
+    "SCE",
+    "CCELoss",
+    "Combination",
+    "DMLoss",
+    "Focal",
+    "FocalLoss",
+    "GCELoss",
+    "IMAELoss",
+    "LabelSmoothing",
+    "Loss",
+    "MAELoss",
+    "NCELoss",
+    "RobustLoss",
+    "SCELoss",
+    "TaylorCE",
+    "cce_loss",
+    "dm_loss",
+    "focal_loss",
+    "gce_loss",
+    "imae_loss",
+    "mae_loss",
+    "nce_loss",
+    "reference",
+    "robust_loss",
+    "row_stats",
+    "sce_loss",
+    "value_and_grad",
+]

@@ -1,0 +1,94 @@
+"""Every rule about a call's arguments, once, with what to say when it is broken.
+
+The kernels refuse bad input with a plain error at no cost; this module then finds the rule. The fallback and the fake
+kernels of torch.compile check here as well.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .formulas import Loss
+
+REDUCTIONS = {"none": 0, "mean": 1, "sum": 2, "normalized": 3}
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def check_reduction(formula: object, reduction: object) -> None:
+    """Check the two arguments that are not tensors."""
+    if not isinstance(formula, Loss):
+        raise TypeError(f"imae_ext: expected a formula such as imae_ext.IMAE(8.0), got {formula!r}")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"imae_ext: expected reduction to be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    if reduction == "normalized" and not formula.margin:
+        raise ValueError(
+            f"imae_ext: example weights (reduction 'normalized', row_stats) need formulas of p_y alone, got {formula!r}"
+        )
+
+
+def check_tensors(logits: object, target: object, weight: object) -> None:
+    """Check types, dtypes, shapes and devices."""
+    for name, value in (("logits", logits), ("target", target), ("weight", weight)):
+        if not isinstance(value, Tensor) and not (name == "weight" and value is None):
+            raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}")
+    assert isinstance(logits, Tensor) and isinstance(target, Tensor)
+    if logits.dtype not in FLOATS:
+        raise TypeError(f"imae_ext: expected logits of dtype float64, float32, float16 or bfloat16, got {logits.dtype}")
+    if target.dtype not in (torch.int64, torch.int32):
+        hint = "; class probabilities are not supported" if target.dtype.is_floating_point else ""
+        raise TypeError(f"imae_ext: expected target of dtype int64 or int32, got {target.dtype}{hint}")
+    if logits.dim() == 0:
+        raise ValueError("imae_ext: expected logits of shape (N, C), (C,) or (N, C, d1, ...), got a scalar")
+    shape = (*logits.shape[:1], *logits.shape[2:]) if logits.dim() > 1 else ()
+    if tuple(target.shape) != tuple(shape):
+        raise ValueError(
+            f"imae_ext: expected target of shape {tuple(shape)}, got {tuple(target.shape)} "
+            f"(logits have shape {tuple(logits.shape)}, classes in dimension {min(1, logits.dim() - 1)})"
+        )
+    C = logits.shape[min(1, logits.dim() - 1)]
+    if C == 0:
+        raise ValueError(f"imae_ext: expected at least one class, got logits of shape {tuple(logits.shape)}")
+    if target.device != logits.device:
+        raise ValueError(f"imae_ext: expected target on {logits.device}, where the logits are, got {target.device}")
+    if isinstance(weight, Tensor):
+        if tuple(weight.shape) != (C,):
+            raise ValueError(f"imae_ext: expected weight of shape ({C},), got {tuple(weight.shape)}")
+        if weight.dtype not in FLOATS:
+            raise TypeError(f"imae_ext: expected weight of a floating dtype, got {weight.dtype}")
+        if weight.device != logits.device:
+            raise ValueError(f"imae_ext: expected weight on {logits.device}, where the logits are, got {weight.device}")
+
+
+def check_labels(logits: Tensor, target: Tensor, ignore_index: int) -> None:
+    """Check that every label is a class or ignored. Reads the target, so on a GPU it waits for it."""
+    C = logits.shape[min(1, logits.dim() - 1)]
+    labels = target.reshape(-1)
+    wrong = ((labels < 0) | (labels >= C)) & (labels != ignore_index)
+    if bool(wrong.any()):
+        row = int(wrong.int().argmax())
+        raise IndexError(
+            f"imae_ext: expected labels in [0, {C}) or ignore_index={ignore_index}, "
+            f"got {int(labels[row])} at row {row} of target"
+        )
+
+
+def check(
+    logits: Tensor, target: Tensor, formula: Loss, weight: Tensor | None, ignore_index: int, reduction: str
+) -> None:
+    """Check everything that can be checked without waiting for a device."""
+    check_reduction(formula, reduction)
+    check_tensors(logits, target, weight)
+    if target.device.type == "cpu":
+        check_labels(logits, target, ignore_index)
+
+
+def check_out(logits: Tensor, out: object) -> None:
+    """Check the buffer that value_and_grad is to write the gradient to."""
+    if not isinstance(out, Tensor):
+        raise TypeError(f"imae_ext: expected out to be a Tensor, got {type(out).__name__}")
+    if (out.dtype, out.device, out.shape) != (logits.dtype, logits.device, logits.shape):
+        raise ValueError(
+            f"imae_ext: expected out like the logits, {logits.dtype} of shape {tuple(logits.shape)} on {logits.device}, "
+            f"got {out.dtype} of shape {tuple(out.shape)} on {out.device}"
+        )

@@ -1,0 +1,170 @@
+"""The losses as modules, drop-in for torch.nn.CrossEntropyLoss."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .checks import check_reduction
+from .formulas import CCE, DM, GCE, IMAE, MAE, NCE, SCE, Focal, Loss
+from .functional import robust_loss
+
+
+class RobustLoss(nn.Module):
+    """:func:`imae_ext.robust_loss` as a module.
+
+    Args:
+      formula: what to compute, such as ``2.0 * NCE() + MAE()``.
+      weight: ``(C,)``, of the classes; a buffer, so that it moves with the module.
+      ignore_index: the label of rows that do not count.
+      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
+
+    Example:
+      >>> import torch
+      >>> RobustLoss(2.0 * NCE() + MAE())(torch.zeros(1, 4), torch.tensor([0]))
+      tensor(2.)
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        formula: Loss,
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        check_reduction(formula, reduction)
+        self.formula = formula
+        self.register_buffer("weight", weight)
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss."""
+        return robust_loss(
+            logits,
+            target,
+            self.formula,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+        )
+
+    def extra_repr(self) -> str:
+        """Show the formula and the reduction."""
+        return f"{self.formula!r}, ignore_index={self.ignore_index}, reduction={self.reduction!r}"
+
+
+class IMAELoss(RobustLoss):
+    """The IMAE loss (arXiv 1903.12141): example weight ``exp(T p (1 - p))``; see :func:`imae_ext.imae_loss` and :class:`RobustLoss`."""
+
+    def __init__(
+        self,
+        T: float = 8.0,
+        eps: float = 1e-8,
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(IMAE(T, eps), weight=weight, ignore_index=ignore_index, reduction=reduction)
+
+
+class CCELoss(RobustLoss):
+    """The categorical cross entropy, as F.cross_entropy: ``-log p``; see :func:`imae_ext.cce_loss` and :class:`RobustLoss`."""
+
+    def __init__(
+        self,
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(CCE(), weight=weight, ignore_index=ignore_index, reduction=reduction)
+
+
+class MAELoss(RobustLoss):
+    """The mean absolute error against the one-hot label: ``2 (1 - p)``; see :func:`imae_ext.mae_loss` and :class:`RobustLoss`."""
+
+    def __init__(
+        self,
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(MAE(), weight=weight, ignore_index=ignore_index, reduction=reduction)
+
+
+class GCELoss(RobustLoss):
+    """The generalised cross entropy ``(1 - p**q) / q`` (Zhang & Sabuncu, NeurIPS 2018); see :func:`imae_ext.gce_loss` and :class:`RobustLoss`."""
+
+    def __init__(
+        self,
+        q: float = 0.7,
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(GCE(q), weight=weight, ignore_index=ignore_index, reduction=reduction)
+
+
+class DMLoss(RobustLoss):
+    """The loss of derivative manipulation (arXiv 1905.11233): weight ``exp(beta p**lambd (1 - p))``; see :func:`imae_ext.dm_loss` and :class:`RobustLoss`."""
+
+    def __init__(
+        self,
+        beta: float = 8.0,
+        lambd: float = 0.5,
+        eps: float = 1e-8,
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(DM(beta, lambd, eps), weight=weight, ignore_index=ignore_index, reduction=reduction)
+
+
+class SCELoss(RobustLoss):
+    """The symmetric cross entropy ``alpha CCE + beta RCE`` (Wang et al., ICCV 2019); see :func:`imae_ext.sce_loss` and :class:`RobustLoss`."""
+
+    def __init__(
+        self,
+        alpha: float = 0.1,
+        beta: float = 1.0,
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(SCE(alpha, beta), weight=weight, ignore_index=ignore_index, reduction=reduction)
+
+
+class NCELoss(RobustLoss):
+    """The normalised cross entropy ``log p_y / sum_j log p_j`` (Ma et al., ICML 2020); see :func:`imae_ext.nce_loss` and :class:`RobustLoss`."""
+
+    def __init__(
+        self,
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(NCE(), weight=weight, ignore_index=ignore_index, reduction=reduction)
+
+
+class FocalLoss(RobustLoss):
+    """The focal loss ``-(1 - p)**gamma log p`` (Lin et al., ICCV 2017); see :func:`imae_ext.focal_loss` and :class:`RobustLoss`."""
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(Focal(gamma), weight=weight, ignore_index=ignore_index, reduction=reduction)

@@ -1,0 +1,191 @@
+"""The losses in plain PyTorch: the oracle that the kernels are held against, and what runs without them.
+
+Written from the margin ``u = z_y - logsumexp of the other logits``, ``p = sigmoid(u)`` and ``r = sigmoid(-u)``, so
+that it is exact at any confidence. Any float dtype, any device, differentiable to any order.
+
+>>> import torch
+>>> from imae_ext import IMAE
+>>> logits, target = torch.tensor([[2.0, 0.0, 0.0]], requires_grad=True), torch.tensor([0])
+>>> robust_loss(logits, target, IMAE(T=8.0)).backward()
+>>> logits.grad
+tensor([[-1.8366,  0.9183,  0.9183]])
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid, one_hot
+
+from . import formulas as f
+from .checks import check
+
+
+class Row(NamedTuple):
+    """What a formula sees of the rows; every tensor has shape (N,)."""
+
+    u: Tensor  # margin, the log-odds of the labelled class
+    d: Tensor  # sum over all C classes of -log p_j; 0 for a loss of margin formulas
+    C: int
+
+    @property
+    def p(self) -> Tensor:
+        """Probability of the labelled class."""
+        return torch.sigmoid(self.u)
+
+    @property
+    def r(self) -> Tensor:
+        """1 - p."""
+        return torch.sigmoid(-self.u)
+
+    @property
+    def nlp(self) -> Tensor:
+        """-log p."""
+        return -logsigmoid(self.u)
+
+
+@functools.lru_cache
+def _gauss_legendre(n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    x, w = np.polynomial.legendre.leggauss(n)
+    return (x + 1) / 2, w / 2
+
+
+def _integral(g: Callable[[Tensor], Tensor], end: Tensor, n: int) -> Tensor:
+    """Integral of g from 0 to each end, by a Gauss-Legendre rule: exact to rounding for the smooth g below."""
+    x, w = (torch.as_tensor(a, dtype=end.dtype, device=end.device) for a in _gauss_legendre(n))
+    return end * (g(end.unsqueeze(-1) * x) @ w)
+
+
+def _bounded(p: Tensor, r: Tensor, nlp: Tensor, beta: float, lambd: float) -> Tensor:
+    """B = integral over margins from u to infinity of expm1(beta p^lambd r).
+
+    Down to p = 1/2 it is an integral over r; below that over z = -log(2 p), in s = log1p(z), which suits every lambd.
+    """
+
+    def per_r(t: Tensor) -> Tensor:
+        return torch.expm1(beta * (1 - t) ** lambd * t) / (t * (1 - t))
+
+    def per_s(s: Tensor) -> Tensor:
+        p = 0.5 * torch.exp(-torch.expm1(s))
+        return torch.exp(s) * torch.expm1(beta * p**lambd * (1 - p)) / (1 - p)
+
+    fitted = p >= 0.5
+    above = _integral(per_r, torch.where(fitted, r, 0.5), 32)
+    z = torch.where(fitted, 0.0, nlp - np.log(2))
+    z_max = 40 / min(lambd, 1.0) if lambd > 0 else 40.0  # where p^lambd no longer matters
+    below = _integral(per_s, torch.log1p(z.clamp(max=z_max)), 200)
+    if lambd == 0:
+        below = below + np.expm1(beta) * (z - z_max).clamp(min=0)
+    return above + below
+
+
+def _dm(row: Row, beta: float, lambd: float, eps: float) -> Tensor:
+    bounded = _bounded(row.p, row.r, row.nlp, beta, lambd)
+    if eps == 0:
+        half = torch.full_like(row.u, 0.5)
+        return (bounded - _bounded(half, half, -half.log(), beta, lambd) - row.u) / 2
+    d = eps / 2
+    return (-logsigmoid(row.u - np.log1p(d) + np.log(d)) / (1 + d) + bounded) / 2
+
+
+# one line for each formula, as in csrc/formulas.h
+VALUE: dict[type[f.Formula], Callable[..., Tensor]] = {
+    f.CCE: lambda row: row.nlp,
+    f.MAE: lambda row: 2 * row.r,
+    f.MSE: lambda row: row.r**2,
+    f.GCE: lambda row, q: -torch.expm1(-q * row.nlp) / q,
+    f.IMAE: lambda row, T, eps: _dm(row, T, 1.0, eps),
+    f.DM: _dm,
+    f.RCE: lambda row, A: A * row.r,
+    f.Focal: lambda row, gamma: torch.exp(gamma * logsigmoid(-row.u)) * row.nlp,
+    f.TaylorCE: lambda row, t: sum((row.r**k / k for k in range(2, int(t) + 1)), row.r),
+    f.AGCE: lambda row, a, q: (a + row.p) ** q * torch.expm1(q * torch.log1p(row.r / (a + row.p))) / q,
+    f.AUL: lambda row, a, q: -((a - 1 + row.r) ** q) * torch.expm1(-q * torch.log1p(row.r / (a - 1))) / q,
+    f.AEL: lambda row, a: torch.exp(-row.p / a),
+    f.LabelSmoothing: lambda row, eps: (1 - eps) * row.nlp + eps / row.C * row.d,
+    f.NCE: lambda row: row.nlp / row.d,
+}
+
+
+def _value(loss: f.Loss, row: Row) -> Tensor:
+    parts = (c * VALUE[type(g)](row, *vars_of(g)) for c, g in loss.terms)
+    return functools.reduce(torch.add, parts)
+
+
+def vars_of(formula: f.Formula) -> list[float]:
+    """Return the parameters of a formula, in the order of its fields."""
+    return formula.packed[2:]
+
+
+def _example_weight(loss: f.Loss, row: Row) -> Tensor:
+    """w of `normalized` and row_stats: exp(beta p^lambd r) for IMAE and DM, else the gradient's L1 norm, 2 s."""
+    total = torch.zeros_like(row.u)
+    for c, g in loss.terms:
+        if isinstance(g, (f.IMAE, f.DM)):
+            beta, lambd = (g.T, 1.0) if isinstance(g, f.IMAE) else (g.beta, g.lambd)
+            total = total + c * torch.exp(beta * row.p**lambd * row.r)
+        else:
+            slope = torch.func.grad(lambda u, g=g: -VALUE[type(g)](row._replace(u=u), *vars_of(g)).sum())(row.u)
+            total = total + c * 2 * slope
+    return total
+
+
+def rows(logits: Tensor, target: Tensor, ignore_index: int, margin: bool) -> tuple[Row, Tensor, Tensor]:
+    """Return the rows, whether each counts, and its label (0 where it does not), each of shape (N,)."""
+    C = logits.shape[min(1, logits.dim() - 1)]
+    z = logits.movedim(min(1, logits.dim() - 1), -1).reshape(-1, C)
+    z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
+    live = target.reshape(-1) != ignore_index
+    y = torch.where(live, target.reshape(-1), 0).long()
+    z = torch.where(live.unsqueeze(-1), z, 0.0)  # so that a NaN in an ignored row stays there
+    own = one_hot(y, C).bool()
+    z_y = z.gather(-1, y.unsqueeze(-1)).squeeze(-1)
+    alone = ((z == -torch.inf) | own).all(-1)  # no other class has any mass
+    others = torch.where(own, -torch.inf, z)
+    lse = torch.where(alone.unsqueeze(-1), 0.0, others).logsumexp(-1)
+    u = torch.where(alone, z_y - z_y + torch.inf, z_y - lse).where(z_y != torch.inf, torch.nan)
+    if margin:
+        return Row(u, torch.zeros_like(u), C), live, y
+    # lse of all classes less each logit: the margin's softplus, then each distance from the others' lse
+    to_all = -logsigmoid(-torch.where(alone, 0.0, u))
+    d = -logsigmoid(u) + torch.where(own, 0.0, (lse + to_all).unsqueeze(-1) - z).sum(-1)
+    return Row(u, torch.where(alone & (C > 1), torch.inf, d), C), live, y
+
+
+def robust_loss(
+    logits: Tensor,
+    target: Tensor,
+    formula: f.Loss,
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """Compute what :func:`imae_ext.robust_loss` computes, in plain PyTorch; see there."""
+    check(logits, target, formula, weight, ignore_index, reduction)
+    row, live, y = rows(logits, target, ignore_index, formula.margin)
+    w = torch.ones_like(row.u) if weight is None else weight.to(row.u.dtype)[y]
+    w = torch.where(live, w, 0.0)
+    values = torch.where(live, _value(formula, row) * w, 0.0)
+    if reduction == "none":
+        return values.reshape(target.shape)
+    if reduction == "sum":
+        return values.sum()
+    if reduction == "mean":
+        return values.sum() / w.sum()
+    example = _example_weight(formula, Row(row.u.detach(), row.d, row.C))
+    return values.sum() / torch.where(live, example * w, 0.0).sum()
+
+
+def row_stats(logits: Tensor, target: Tensor, formula: f.Loss, *, ignore_index: int = -100) -> tuple[Tensor, Tensor]:
+    """Compute what :func:`imae_ext.row_stats` computes, in plain PyTorch; see there."""
+    check(logits, target, formula, None, ignore_index, "normalized")
+    row, live, _ = rows(logits.detach(), target, ignore_index, margin=True)
+    p, w = (torch.where(live, x, 0.0).reshape(target.shape) for x in (row.p, _example_weight(formula, row)))
+    return p, w

@@ -1,0 +1,83 @@
+"""Builds imae_ext._C. IMAE_CUDA=1 demands the CUDA kernels, =0 leaves them out; unset, they follow torch and nvcc."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from setuptools import setup
+
+try:
+    import pybind11
+    import torch
+    from torch.utils import cpp_extension
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"imae_ext: the build needs {missing.name}, and pip must see it:\n"
+        "  pip install 'torch>=2.11' pybind11 ninja setuptools\n"
+        "  pip install --no-build-isolation ."
+    )
+
+STABLE_ABI = "0x020b000000000000"  # the oldest torch that the binary runs on: 2.11
+SOURCES = ["module.cpp", "ops.cpp", "loss.cpp", "cpu/dispatch.cpp", "cpu/baseline.cpp", "cpu/avx2.cpp", "cpu/avx512.cpp"]
+CUDA_SOURCES: list[str] = []
+
+
+def cuda_home() -> Path | None:
+    """A toolkit that has nvcc and the headers; torch's own guess may be only a wrapper's folder."""
+    nvcc = shutil.which("nvcc")
+    guesses = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
+    if nvcc:
+        guesses.insert(2, str(Path(nvcc).resolve().parent.parent))
+    for guess in guesses:
+        if guess and Path(guess, "bin/nvcc").exists() and Path(guess, "include/cuda_runtime.h").exists():
+            return Path(guess)
+    return None
+
+
+def with_cuda(home: Path | None) -> bool:
+    if not CUDA_SOURCES:
+        return False
+    wish = os.environ.get("IMAE_CUDA", "")
+    if wish == "1" and home is None:
+        sys.exit("imae_ext: IMAE_CUDA=1, but no CUDA toolkit with nvcc was found; set CUDA_HOME")
+    if wish != "1" and torch.version.cuda and home is None:
+        print("imae_ext: no nvcc found: building the CPU kernels only", file=sys.stderr)
+    return wish == "1" or (wish != "0" and home is not None and torch.version.cuda is not None)
+
+
+def flags() -> list[str]:
+    debug = os.environ.get("IMAE_DEBUG") == "1"
+    return [
+        *(["-O0", "-g"] if debug else ["-O2", "-g0"]),
+        *os.environ.get("IMAE_CXXFLAGS", "").split(),
+        "-std=c++20",
+        "-fvisibility=hidden",
+        "-fno-math-errno",
+        "-fno-trapping-math",
+        "-Wall",
+        "-Wextra",
+        "-Wno-unused-parameter",  # torch's headers
+        "-Wno-psabi",  # vectors are passed between inlined functions only
+        "-Wno-maybe-uninitialized",  # the intrinsics' headers
+        *(["-Werror"] if os.environ.get("IMAE_WERROR") == "1" else []),
+        f"-DTORCH_TARGET_VERSION={STABLE_ABI}",
+    ]
+
+
+def extension(home: Path | None) -> cpp_extension.CppExtension:
+    return cpp_extension.CppExtension(
+        "imae_ext._C",
+        ["csrc/" + source for source in SOURCES],
+        include_dirs=[pybind11.get_include()],  # before torch's own, older copy
+        extra_compile_args={"cxx": flags()},
+        extra_link_args=["-s", *os.environ.get("IMAE_LDFLAGS", "").split()],
+    )
+
+
+def main() -> None:
+    os.environ.setdefault("MAX_JOBS", str(os.cpu_count()))
+    setup(ext_modules=[extension(cuda_home())], cmdclass={"build_ext": cpp_extension.BuildExtension})
+
+
+main()

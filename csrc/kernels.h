@@ -70,4 +70,39 @@ struct CpuKernels {
 // The best that the processor supports, or the one that IMAE_EXT_CPU names (baseline, avx2, avx512).
 const CpuKernels& cpu_kernels();
 
+// ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+// Of a block's or the whole grid's rows: sums of the value, of class weight times example weight, of class weights.
+struct Totals {
+  double value, weight, targets;
+};
+
+constexpr int kMaxBlocks = 2048;  // of a forward kernel
+constexpr int kCountBlocks = 32;  // of the kernel that counts the targets
+
+// Device memory that one call needs for itself, uninitialised. It is allocated for each call, so that calls on other
+// streams and replays of a captured graph never share it, and the ticket is zeroed by an earlier launch on the stream.
+struct Workspace {
+  Totals part[kMaxBlocks];
+  double counts[kCountBlocks];
+  unsigned ticket;
+};
+
+// How the rows become one loss, on the device.
+struct Reduction {
+  enum Divisor : int { kOne, kTargets, kWeights };
+  Divisor divide_by = kOne;
+  bool mean_gradient = false;      // the gradient is divided by the sum of the targets' weights
+  void* loss = nullptr;            // [1] S; null: no reduction
+  void* divisor = nullptr;         // [1] S, if wanted
+  Workspace* workspace = nullptr;  // if loss or mean_gradient
+};
+
+// These launch on `stream` (a cudaStream_t) of the current device and return a cudaError_t.
+bool cuda_reads_in_place(const Rows&);  // else the caller must bring the rows to class stride 1
+int cuda_forward(const Forward&, const Reduction&, void* stream);
+int cuda_backward(const Backward&, void* stream);
+int cuda_scale(DType, void* grad, int64_t count, const void* by, bool by_is_double, void* stream);
+const char* cuda_error(int);
+
 }  // namespace imae

@@ -15,7 +15,7 @@
 
 namespace imae::IMAE_ISA {
 
-constexpr int64_t kLaneClasses = 32;         // up to this many classes a lane for each row is faster
+constexpr int64_t kLaneClasses = 16;         // up to this many classes a lane for each row is faster
 constexpr int64_t kGroupBytes = 256 * 1024;  // of logits: they stay in the second-level cache
 
 enum class Path { kAlong, kAcross, kTile };  // vectors along the classes; across adjacent rows; through a tile
@@ -84,7 +84,7 @@ struct Coefficients {
 
 template <class T>
 IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Group g, const Labels<ScalarOf<T>>& t,
-                             const Coefficients<ScalarOf<T>>& c, const Tile<T>& tile) {
+                             const Coefficients<ScalarOf<T>>& c, const Tile<T>& tile, bool kept) {
   using S = ScalarOf<T>;
   using V = Vector<S>;
   using Real = typename V::Real;
@@ -93,10 +93,16 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Group g, const 
   if (plan.path == Path::kAlong) {
     for (int l = g.begin; l < g.end; ++l) {
       T* row = grad + r.grad_view.row(g.first + l);
-      if (t.live[l])
-        write_row(logits + r.logits_view.row(g.first + l), row, r.C, t.y[l], c.max[l], c.a[l], c.b[l], c.g_y[l]);
-      else
+      const T* z = logits + r.logits_view.row(g.first + l);
+      const S max = c.max[l];
+      if (!t.live[l])
         __builtin_memset(row, 0, r.C * sizeof(T));
+      else if (kept)
+        write_row(row, r.C, t.y[l], c.a[l], c.b[l], c.g_y[l],
+                  [=](int64_t j) __attribute__((always_inline)) { return load(row + j); });
+      else
+        write_row(row, r.C, t.y[l], c.a[l], c.b[l], c.g_y[l],
+                  [=](int64_t j) __attribute__((always_inline)) { return V::exp_sweep(load(z + j) - max); });
     }
   } else if (plan.path == Path::kAcross) {
     const T* z = logits + r.logits_view.row(g.first);
@@ -121,6 +127,51 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Group g, const 
   }
 }
 
+// Whether reading leaves every exp(z_j - max) in the gradient, for writing to go on from: not if rounding would hurt.
+template <class T>
+IMAE_INLINE bool keeps(const Rows& r) {
+  return sizeof(T) == sizeof(ScalarOf<T>) && r.grad != nullptr && r.C <= kChunk;
+}
+
+template <bool kSum, class T>
+IMAE_INLINE LaneSums<ScalarOf<T>> read_along(const Rows& r, Group g, const Labels<ScalarOf<T>>& t) {
+  using S = ScalarOf<T>;
+  using V = Vector<S>;
+  using Real = typename V::Real;
+  LaneSums<S> all{V::set(0), V::set(1), V::set(0), V::set(0)};
+  const auto row = [&](int l) __attribute__((always_inline)) {
+    return static_cast<const T*>(r.logits) + r.logits_view.row(g.first + l);
+  };
+  for (int l = g.begin; l < g.end; ++l)
+    if (t.live[l]) all.z_y[l] = load_one(row(l) + t.y[l]);
+  if (r.C > kChunk) {
+    for (int l = g.begin; l < g.end; ++l) {
+      if (!t.live[l]) continue;
+      const RowSums<S> one = read_long_row<kSum>(row(l), r.C, t.y[l]);
+      all.max[l] = one.max;
+      all.sum_exp[l] = one.sums.exp;
+      all.sum[l] = one.sums.plain;
+    }
+    return all;
+  }
+  // Short rows: first the whole group's maxima, then its sums, so that no row waits for its own reduction.
+  Real top[V::kLanes] = {}, exp[V::kLanes] = {}, plain[V::kLanes] = {};
+  for (int l = g.begin; l < g.end; ++l)
+    if (t.live[l]) top[l] = max_of_others(row(l), 0, r.C, t.y[l]);
+  all.max = reduce_each<V::kLanes>(top, Max{});
+  all.max = V::select(all.max == V::set(-V::infinity()), Real{}, all.max);
+  for (int l = g.begin; l < g.end; ++l) {
+    if (!t.live[l]) continue;
+    T* keep = keeps<T>(r) ? static_cast<T*>(r.grad) + r.grad_view.row(g.first + l) : nullptr;
+    const auto sums = sums_of_others<kSum>(row(l), 0, r.C, t.y[l], all.max[l], keep);
+    exp[l] = sums.exp;
+    plain[l] = sums.plain;
+  }
+  all.sum_exp = reduce_each<V::kLanes>(exp, Plus{});
+  if constexpr (kSum) all.sum = reduce_each<V::kLanes>(plain, Plus{});
+  return all;
+}
+
 template <bool kSum, class T>
 IMAE_INLINE LaneSums<ScalarOf<T>> read_group(const Rows& r, const Plan<T>& plan, Group g, const Labels<ScalarOf<T>>& t,
                                              Tile<T>& tile) {
@@ -128,17 +179,7 @@ IMAE_INLINE LaneSums<ScalarOf<T>> read_group(const Rows& r, const Plan<T>& plan,
   using V = Vector<S>;
   const T* logits = static_cast<const T*>(r.logits);
   if (plan.path == Path::kAlong) {
-    LaneSums<S> sums{V::set(0), V::set(1), V::set(0), V::set(0)};
-    for (int l = g.begin; l < g.end; ++l) {
-      if (!t.live[l]) continue;
-      const T* z = logits + r.logits_view.row(g.first + l);
-      const RowSums<T> row = read_row<kSum>(z, r.C, t.y[l]);
-      sums.max[l] = row.max;
-      sums.sum_exp[l] = row.sum_exp;
-      sums.sum[l] = row.sum;
-      sums.z_y[l] = load_one(z + t.y[l]);
-    }
-    return sums;
+    return read_along<kSum, T>(r, g, t);
   }
   if (plan.path == Path::kAcross) {
     const T* z = logits + r.logits_view.row(g.first);
@@ -190,7 +231,7 @@ IMAE_INLINE void forward_group(const Forward& f, const Plan<T>& plan, int64_t in
   if (f.value_sums) f.value_sums[index] = value_sum;
   if (f.weight_sums) f.weight_sums[index] = weight_sum;
   const S scale = static_cast<S>(f.scale);
-  if (f.grad) write_group<T>(f, plan, g, t, {c.max, c.a * scale, c.b * scale, c.g_y * scale}, tile);
+  if (f.grad) write_group<T>(f, plan, g, t, {c.max, c.a * scale, c.b * scale, c.g_y * scale}, tile, keeps<T>(f));
 }
 
 template <class T>
@@ -208,7 +249,7 @@ IMAE_INLINE void backward_group(const Backward& b, const Plan<T>& plan, int64_t 
   }
   Tile<T> tile;
   if (plan.path == Path::kTile) tile.read(static_cast<const T*>(b.logits), b.logits_view, b.C, g);
-  write_group<T>(b, plan, g, t, c, tile);
+  write_group<T>(b, plan, g, t, c, tile, false);
 }
 
 template <class T>

@@ -57,7 +57,7 @@ IMAE_INLINE LaneSums<S> read_lanes(int64_t C, typename Vector<S>::Ints y, At at)
   for (int64_t j = 0; j < C; ++j) {
     const Real x = at(j) - all.max;
     const auto own = y == static_cast<Int>(j);
-    all.sum_exp += V::select(own, Real{}, V::exp_nonpositive(x));
+    all.sum_exp += V::select(own, Real{}, V::exp_sweep(x));
     if constexpr (kSum) all.sum += V::select(own, Real{}, x);
   }
   return all;
@@ -71,7 +71,7 @@ IMAE_INLINE void write_lanes(int64_t C, typename Vector<S>::Ints y, typename Vec
   using V = Vector<S>;
   using Real = typename V::Real;
   for (int64_t j = 0; j < C; ++j) {
-    const Real other = V::exp_nonpositive(at(j) - max) * a + b;
+    const Real other = V::exp_sweep(at(j) - max) * a + b;
     put(j, V::select(live, V::select(y == static_cast<typename V::Int>(j), g_y, other), Real{}));
   }
 }

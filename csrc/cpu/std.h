@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <numbers>
+#include <utility>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define IMAE_X86

@@ -1,0 +1,47 @@
+// The two kernels that do not walk over logits' rows: mean's divisor, and the scaling of a finished gradient.
+#pragma once
+#include "jobs.h"
+
+namespace imae {
+
+constexpr int kSmallThreads = 256;
+
+// Before a forward kernel of several blocks: part of the sum of the targets' weights from each block, and its ticket.
+template <class S>
+__global__ void __launch_bounds__(kSmallThreads) count_targets(const Rows rows, const void* class_weight,
+                                                               Workspace* workspace) {
+  double targets = 0;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kSmallThreads + threadIdx.x; i < rows.N;
+       i += kCountBlocks * kSmallThreads)
+    targets += target_weight<S>(rows, class_weight, i);
+  targets = block_sum({0, 0, targets}).targets;
+  if (threadIdx.x != 0) return;
+  workspace->counts[blockIdx.x] = targets;
+  if (blockIdx.x == 0) workspace->ticket = 0;
+}
+
+// grad *= *by, for count elements that lie one after the other. Reads nothing but `by` if that is 1.
+template <class T>
+__global__ void __launch_bounds__(kSmallThreads) scale_kernel(T* grad, int64_t count, const void* by,
+                                                              bool by_is_double) {
+  using S = ScalarOf<T>;
+  const S factor = by_is_double ? static_cast<S>(*static_cast<const double*>(by))
+                                : static_cast<S>(*static_cast<const float*>(by));
+  if (factor == 1) return;
+  constexpr int kTile = kSmallThreads * Pack<T>::kSize;
+  for (int64_t first = static_cast<int64_t>(blockIdx.x) * kTile; first < count;
+       first += static_cast<int64_t>(gridDim.x) * kTile) {
+    const Span<T> span(grad + first, static_cast<int>(count - first < kTile ? count - first : kTile));
+    for (int p = threadIdx.x; p < span.packs(); p += kSmallThreads) {
+      Pack<T> x = filled<T>(S(0));
+      if (span.whole(p))
+        x = span.load(p);
+      else
+        span.load_part(p, x);
+      for_elements<T>([&](int e) { narrow(S(widen(x.at[e]) * factor), x.at[e]); });
+      write_pack(grad + first, span.first(p), span.count, x);
+    }
+  }
+}
+
+}  // namespace imae

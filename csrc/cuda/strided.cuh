@@ -1,0 +1,72 @@
+// Rows whose classes lie apart, as in (N, C, H, W): a thread has a position to itself and walks along its classes,
+// while its neighbours read the neighbouring addresses. The logits are read twice, the second time mostly from a
+// cache: a block's positions together take C * kStridedThreads elements. It is right for any strides, if not fast.
+#pragma once
+#include "jobs.h"
+
+namespace imae {
+
+constexpr int kStridedThreads = 128;
+constexpr int kBatch = 8;  // loads on their way at once
+
+template <class T>
+__device__ __forceinline__ Sums<ScalarOf<T>> sums_of_column(const T* z, int64_t stride, int C, int y, bool margin) {
+  using S = ScalarOf<T>;
+  Sums<S> all = no_sums<S>();
+  for (int begin = 0; begin < C; begin += kBatch) {
+    S x[kBatch];
+    Sums<S> s = no_sums<S>();
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k)
+      x[k] = begin + k < C && begin + k != y ? S(widen(z[(begin + k) * stride])) : -Device<S>::infinity();
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) s.max = x[k] > s.max ? x[k] : s.max;
+    const S m = finite_or_zero(s.max);
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      s.sum_exp += fast_exp(x[k] - m);
+      if (margin || begin + k >= C || begin + k == y) continue;
+      s.sum += x[k] - m;
+      s.count += 1;
+    }
+    all = merge(all, s);
+  }
+  return all;
+}
+
+template <class Job>
+__global__ void __launch_bounds__(kStridedThreads) strided_kernel(const __grid_constant__ Job job) {
+  using T = typename Job::T;
+  using S = typename Job::S;
+  const auto& rows = job.rows;
+  const int C = static_cast<int>(rows.C);
+  const int64_t stride = rows.logits_view.class_stride, grad_stride = rows.grad_view.class_stride;
+  const S scale = job.scale();
+  Totals totals{0, 0, 0};
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kStridedThreads + threadIdx.x; i < rows.N;
+       i += static_cast<int64_t>(gridDim.x) * kStridedThreads) {
+    const Label t = label_of(rows, i);
+    const T* z = static_cast<const T*>(rows.logits) + rows.logits_view.row(i);
+    Coefficients<S> c{0, 0, 0, 0};
+    if constexpr (Job::kForward) {
+      if (t.ignored)
+        job.ignore(i);
+      else
+        c = job.evaluate(i, t, sums_of_column(z, stride, C, t.y, job.loss.margin),
+                         t.y >= 0 ? S(widen(z[t.y * stride])) : S(0), scale, true, totals);
+    } else {
+      c = job.saved(i, scale);
+    }
+    if (!rows.grad) continue;
+    T* grad = static_cast<T*>(rows.grad) + rows.grad_view.row(i);
+#pragma unroll 4
+    for (int j = 0; j < C; ++j) {
+      S g = 0;
+      if (!t.ignored) g = j == t.y ? c.g_y : gradient(c, S(widen(z[j * stride])));
+      narrow(g, grad[j * grad_stride]);
+    }
+  }
+  job.finish(totals);
+}
+
+}  // namespace imae

@@ -21,7 +21,7 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 namespace ts = torch::stable;
 
-enum Reduction : int64_t { kNone, kMean, kSum, kNormalized };
+enum ReductionCode : int64_t { kNone, kMean, kSum, kNormalized };
 
 #define REFUSE_UNLESS(condition) STD_TORCH_CHECK(condition, "imae_ext: refused: ", #condition)
 

@@ -37,8 +37,8 @@ enum Formula : int {
 };
 
 struct Parameter {
-  const char* name;
-  double low, high;
+  const char* name = nullptr;
+  double low = 0, high = 0;
   bool low_is_open = false;  // low itself is refused
   bool integer = false;
 };

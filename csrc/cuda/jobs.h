@@ -42,7 +42,8 @@ struct ForwardJob {
     if (!reduction.mean_gradient) return S(1);
     double targets = 0;
     if (gridDim.x > 1) {  // counted by an earlier launch, in parts; in each warp anew, which is cheaper than a barrier
-      targets = group_sum<32>(threadIdx.x % 32 < kCountBlocks ? reduction.workspace->counts[threadIdx.x % 32] : 0.0);
+      static_assert(kCountBlocks == 32);
+      targets = group_sum<32>(reduction.workspace->counts[threadIdx.x % 32]);
     } else {
       for (int64_t i = threadIdx.x; i < rows.N; i += blockDim.x) targets += target_weight<S>(rows, rows.class_weight, i);
       targets = block_sum({0, 0, targets}).targets;

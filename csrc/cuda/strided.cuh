@@ -9,30 +9,33 @@ namespace imae {
 constexpr int kStridedThreads = 128;
 constexpr int kBatch = 8;  // loads on their way at once
 
+// kBatch classes of one position, from `begin` on; -infinity where there is none.
 template <class T>
-__device__ __forceinline__ Sums<ScalarOf<T>> sums_of_column(const T* z, int64_t stride, int C, int y, bool margin) {
+struct Batch {
   using S = ScalarOf<T>;
-  Sums<S> all = no_sums<S>();
-  for (int begin = 0; begin < C; begin += kBatch) {
-    S x[kBatch];
+  S x[kBatch];
+  __device__ __forceinline__ Batch(const T* z, int64_t stride, int begin, int C) {
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k)
+      x[k] = begin + k < C ? S(widen(z[(begin + k) * stride])) : -Device<S>::infinity();
+  }
+  __device__ __forceinline__ Sums<S> sums(int begin, int C, int y, bool margin) const {
     Sums<S> s = no_sums<S>();
 #pragma unroll
     for (int k = 0; k < kBatch; ++k)
-      x[k] = begin + k < C && begin + k != y ? S(widen(z[(begin + k) * stride])) : -Device<S>::infinity();
-#pragma unroll
-    for (int k = 0; k < kBatch; ++k) s.max = x[k] > s.max ? x[k] : s.max;
+      if (begin + k != y && x[k] > s.max) s.max = x[k];
     const S m = finite_or_zero(s.max);
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) {
+      if (begin + k == y || begin + k >= C) continue;
       s.sum_exp += fast_exp(x[k] - m);
-      if (margin || begin + k >= C || begin + k == y) continue;
+      if (margin) continue;
       s.sum += x[k] - m;
       s.count += 1;
     }
-    all = merge(all, s);
+    return s;
   }
-  return all;
-}
+};
 
 template <class Job>
 __global__ void __launch_bounds__(kStridedThreads) strided_kernel(const __grid_constant__ Job job) {
@@ -49,21 +52,27 @@ __global__ void __launch_bounds__(kStridedThreads) strided_kernel(const __grid_c
     const T* z = static_cast<const T*>(rows.logits) + rows.logits_view.row(i);
     Coefficients<S> c{0, 0, 0, 0};
     if constexpr (Job::kForward) {
-      if (t.ignored)
+      if (t.ignored) {
         job.ignore(i);
-      else
-        c = job.evaluate(i, t, sums_of_column(z, stride, C, t.y, job.loss.margin),
-                         t.y >= 0 ? S(widen(z[t.y * stride])) : S(0), scale, true, totals);
+      } else {
+        Sums<S> sums = no_sums<S>();
+        for (int begin = 0; begin < C; begin += kBatch)
+          sums = merge(sums, Batch<T>(z, stride, begin, C).sums(begin, C, t.y, job.loss.margin));
+        c = job.evaluate(i, t, sums, t.y >= 0 ? S(widen(z[t.y * stride])) : S(0), scale, true, totals);
+      }
     } else {
       c = job.saved(i, scale);
     }
     if (!rows.grad) continue;
     T* grad = static_cast<T*>(rows.grad) + rows.grad_view.row(i);
-#pragma unroll 4
-    for (int j = 0; j < C; ++j) {
-      S g = 0;
-      if (!t.ignored) g = j == t.y ? c.g_y : gradient(c, S(widen(z[j * stride])));
-      narrow(g, grad[j * grad_stride]);
+    for (int begin = 0; begin < C; begin += kBatch) {
+      const Batch<T> z_j(z, stride, begin, t.ignored ? 0 : C);  // an ignored row is not read
+#pragma unroll
+      for (int k = 0; k < kBatch; ++k) {
+        if (begin + k >= C) break;
+        const S g = t.ignored ? S(0) : begin + k == t.y ? c.g_y : gradient(c, z_j.x[k]);
+        narrow(g, grad[(begin + k) * grad_stride]);
+      }
     }
   }
   job.finish(totals);

@@ -1,0 +1,33 @@
+// The CUDA half of kernels.h: by element type.
+#include <cuda_runtime.h>
+
+#include "entries.h"
+#include "tiers.h"
+
+namespace imae {
+namespace {
+const CudaKernels& kernels_of(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat64: return cuda_float64;
+    case DType::kFloat16: return cuda_float16;
+    case DType::kBFloat16: return cuda_bfloat16;
+    default: return cuda_float32;
+  }
+}
+}  // namespace
+
+bool cuda_reads_in_place(const Rows& rows) { return reads_in_place(rows); }
+
+int cuda_forward(const Forward& f, const Reduction& r, void* stream) {
+  return kernels_of(f.dtype).forward(f, r, stream);
+}
+
+int cuda_backward(const Backward& b, void* stream) { return kernels_of(b.dtype).backward(b, stream); }
+
+int cuda_scale(DType dtype, void* grad, int64_t count, const void* by, bool by_is_double, void* stream) {
+  return kernels_of(dtype).scale(grad, count, by, by_is_double, stream);
+}
+
+const char* cuda_error(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
+
+}  // namespace imae

@@ -1,0 +1,5 @@
+#include "launch.h"
+
+namespace imae {
+const CudaKernels cuda_float16 = cuda_kernels<__half>();
+}  // namespace imae

@@ -1,0 +1,94 @@
+// How a row of logits becomes a row of gradient on a GPU: the map of this folder, and the table of tiers.
+//
+//   ops_cuda.cpp       checks and allocates, and calls cuda_forward or cuda_backward (kernels.h)
+//   dispatch.cu        by element type, to one of
+//   float32.cu ...     which compile run_forward and run_backward of
+//   run.h              choose a tier here, count mean's targets if there are several blocks, launch the tier's kernel
+//   tile.cuh           short rows at any alignment: a thread for each row of a tile in shared memory
+//   row.cuh            longer rows: 2 to 512 threads for each row, which they hold in registers
+//   strided.cuh        classes that lie apart: a thread for each position
+//   jobs.h             what all kernels do with a row's sums: Forward evaluates formulas.h, Backward reads them back
+//   reduce.h           sums over lanes, warps, blocks and the grid, in a fixed order
+//   elements.h         element types, and 16-byte packs of them
+//   device.h           the arithmetic that formulas.h asks for
+//   small.cuh          mean's divisor; the scaling of a finished gradient
+#pragma once
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+#include "../kernels.h"
+
+namespace imae {
+
+enum class Tier : int { kTile, kRow2, kRow8, kRow32, kRow128, kRow512, kStrided };
+constexpr const char* kTierNames[] = {"tile", "row2", "row8", "row32", "row128", "row512", "strided"};
+
+// A row's bytes, for the tile: 128 rows of up to 256 bytes leave room for 6 blocks on an SM (8.0: 163 KB), and its
+// conflicts between rows of a multiple of 16 bytes do not arise, for aligned rows go to registers.
+constexpr int64_t kTileRowBytes = 256;
+
+// The row tiers, by the 16-byte packs that a row takes. Wider than needed, lanes idle and the formulas are evaluated
+// for fewer rows at a time; narrower, the row does not fit in the 8 packs that a thread can hold without spilling.
+struct RowTier {
+  Tier tier;
+  int64_t packs;
+};
+constexpr RowTier kRowTiers[] = {
+    {Tier::kRow2, 8},       // 2 lanes, 4 packs each: 16 rows a warp share one evaluation of the formulas
+    {Tier::kRow8, 64},      // a row of 8 lanes is read in pieces of 128 bytes, a cache line
+    {Tier::kRow32, 256},    // a warp still needs no barrier
+    {Tier::kRow128, 1024},  // small blocks: while some wait at their barrier others load
+    {Tier::kRow512, -1},    // on chip up to 64 KB; read twice above
+};
+
+inline int64_t bytes_of(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
+
+// Whether the rows lie one after the other, without gaps.
+inline bool dense(const View& v, int64_t N, int64_t C) {
+  if (v.class_stride != 1) return false;
+  return N <= 1 || (v.inner == 1 ? v.outer_stride == C : C == 1 && v.inner == N && v.inner_stride == 1);
+}
+
+inline bool aligned_rows(const void* data, const View& v, int64_t N, int64_t size) {
+  if (reinterpret_cast<uintptr_t>(data) % 16 != 0) return false;
+  return N <= 1 || (v.outer_stride * size % 16 == 0 && (v.inner == 1 || v.inner_stride * size % 16 == 0));
+}
+
+inline Tier choose_tier(const Rows& r) {
+  const View &z = r.logits_view, &g = r.grad_view;
+  if (z.class_stride != 1 || (r.grad && g.class_stride != 1)) return Tier::kStrided;
+  const int64_t size = bytes_of(r.dtype);
+  const bool aligned = aligned_rows(r.logits, z, r.N, size);
+  if (!aligned && r.C * size <= kTileRowBytes && dense(z, r.N, r.C) && (!r.grad || dense(g, r.N, r.C)))
+    return Tier::kTile;
+  const int64_t packs = (r.C * size + 15) / 16 + (aligned ? 0 : 1);
+  for (const RowTier& row : kRowTiers)
+    if (packs <= row.packs) return row.tier;
+  return Tier::kRow512;
+}
+
+// `wish` (IMAE_EXT_TIER) names another tier, for tests and measurements; it is heeded where it gives right results:
+// a row tier wherever classes are adjacent, the tile where the table could have chosen it, strided anywhere.
+inline Tier choose_tier(const Rows& r, const char* wish) {
+  const Tier choice = choose_tier(r);
+  if (wish == nullptr) return choice;
+  for (int i = 0; i < static_cast<int>(sizeof kTierNames / sizeof *kTierNames); ++i) {
+    const Tier tier = static_cast<Tier>(i);
+    if (std::string_view(wish) != kTierNames[i]) continue;
+    if (tier == Tier::kStrided) return tier;
+    const bool fits = dense(r.logits_view, r.N, r.C) && (!r.grad || dense(r.grad_view, r.N, r.C)) &&
+                      r.C * bytes_of(r.dtype) <= kTileRowBytes;
+    if (tier == Tier::kTile ? fits : choice != Tier::kStrided) return tier;
+  }
+  return choice;
+}
+
+// A thread for each position needs many positions, or not much to do for each.
+inline bool reads_in_place(const Rows& r) {
+  const View &z = r.logits_view, &g = r.grad_view;
+  const bool adjacent = z.class_stride == 1 && (!r.grad || g.class_stride == 1);
+  return adjacent || r.C <= 1024 || (z.inner_stride == 1 && z.inner >= 1024);
+}
+
+}  // namespace imae

@@ -19,12 +19,20 @@ except ModuleNotFoundError as missing:
     )
 
 STABLE_ABI = "0x020b000000000000"  # the oldest torch that the binary runs on: 2.11
-SOURCES = ["module.cpp", "ops.cpp", "loss.cpp", "cpu/dispatch.cpp", "cpu/baseline.cpp", "cpu/avx2.cpp", "cpu/avx512.cpp"]
+SOURCES = [
+    "module.cpp",
+    "ops.cpp",
+    "loss.cpp",
+    "cpu/dispatch.cpp",
+    "cpu/baseline.cpp",
+    "cpu/avx2.cpp",
+    "cpu/avx512.cpp",
+]
 CUDA_SOURCES: list[str] = []
 
 
 def cuda_home() -> Path | None:
-    """A toolkit that has nvcc and the headers; torch's own guess may be only a wrapper's folder."""
+    """Find a toolkit that has nvcc and the headers; torch's own guess may be only a wrapper's folder."""
     nvcc = shutil.which("nvcc")
     guesses = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
     if nvcc:

@@ -29,19 +29,8 @@ from .formulas import (
     Loss,
     TaylorCE,
 )
-from .functional import (
-    cce_loss,
-    dm_loss,
-    focal_loss,
-    gce_loss,
-    imae_loss,
-    mae_loss,
-    nce_loss,
-    robust_loss,
-    row_stats,
-    sce_loss,
-    value_and_grad,
-)
+from .functional import robust_loss, row_stats, value_and_grad
+from .losses import cce_loss, dm_loss, focal_loss, gce_loss, imae_loss, mae_loss, nce_loss, sce_loss
 from .modules import (
     CCELoss,
     DMLoss,

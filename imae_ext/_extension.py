@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import warnings
 from types import ModuleType
 
-compiled: ModuleType | None
+compiled: ModuleType | None = None
 try:
     import torch  # noqa: F401  its libraries must be loaded before ours
 
-    from . import _C as compiled
+    compiled = importlib.import_module("imae_ext._C")
 except ImportError as error:
     if os.environ.get("IMAE_EXT_REQUIRE") == "1":
         raise
-    compiled = None
     warnings.warn(
         f"imae_ext: the compiled extension could not be loaded ({error}); the losses run as plain PyTorch, "
         "several times slower. Build it with: pip install --no-build-isolation .",

@@ -89,6 +89,6 @@ def check_out(logits: Tensor, out: object) -> None:
         raise TypeError(f"imae_ext: expected out to be a Tensor, got {type(out).__name__}")
     if (out.dtype, out.device, out.shape) != (logits.dtype, logits.device, logits.shape):
         raise ValueError(
-            f"imae_ext: expected out like the logits, {logits.dtype} of shape {tuple(logits.shape)} on {logits.device}, "
-            f"got {out.dtype} of shape {tuple(out.shape)} on {out.device}"
+            f"imae_ext: expected out like the logits, {logits.dtype} of shape {tuple(logits.shape)} "
+            f"on {logits.device}, got {out.dtype} of shape {tuple(out.shape)} on {out.device}"
         )

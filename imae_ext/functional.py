@@ -1,22 +1,16 @@
-"""The losses as functions, with the call shape of torch.nn.functional.cross_entropy."""
+"""Any loss of the family as a function: differentiable, with its gradient at once, or as example statistics."""
 
 from __future__ import annotations
-
-import functools
 
 import torch
 from torch import Tensor
 
 from . import checks, reference
-from .formulas import CCE, DM, GCE, IMAE, MAE, NCE, SCE, Focal, Loss
 from ._extension import compiled
+from .formulas import Loss
 
 if compiled:
     from . import ops
-
-# a formula is immutable: the functions that take its parameters make each only once
-_cce, _mae, _nce = CCE(), MAE(), NCE()
-_imae, _gce, _dm, _sce, _focal = (functools.lru_cache(make) for make in (IMAE, GCE, DM, SCE, Focal))
 
 
 def robust_loss(
@@ -50,6 +44,7 @@ def robust_loss(
       IndexError: a label out of range. (On a GPU its loss and gradient are NaN instead: nothing waits for the device.)
 
     Example:
+      >>> from imae_ext import MAE, NCE
       >>> logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]], requires_grad=True)
       >>> loss = robust_loss(logits, torch.tensor([0, 0]), 2.0 * NCE() + MAE())
       >>> loss.backward()
@@ -96,6 +91,7 @@ def value_and_grad(
       IndexError: as in :func:`robust_loss`.
 
     Example:
+      >>> from imae_ext import CCE
       >>> logits = torch.tensor([[2.0, 0.0]])
       >>> loss, grad = value_and_grad(logits, torch.tensor([0]), CCE())
       >>> grad
@@ -114,9 +110,7 @@ def value_and_grad(
     return loss.detach(), out.copy_(grad)
 
 
-def row_stats(
-    logits: Tensor, target: Tensor, formula: Loss, *, ignore_index: int = -100
-) -> tuple[Tensor, Tensor]:
+def row_stats(logits: Tensor, target: Tensor, formula: Loss, *, ignore_index: int = -100) -> tuple[Tensor, Tensor]:
     """Compute each example's ``p_y`` and weight: a low ``p_y`` late in training marks a suspect label.
 
     Args:
@@ -135,6 +129,7 @@ def row_stats(
       IndexError: as in :func:`robust_loss`.
 
     Example:
+      >>> from imae_ext import IMAE
       >>> p, w = row_stats(torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 0]), IMAE(T=8.0))
       >>> w
       tensor([7.3891, 1.0010])
@@ -142,277 +137,3 @@ def row_stats(
     if not compiled:
         return reference.row_stats(logits, target, formula, ignore_index=ignore_index)
     return ops.row_stats(logits.detach(), target, formula, ignore_index)
-
-
-def imae_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    T: float = 8.0,
-    eps: float = 1e-8,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-) -> Tensor:
-    """Compute the IMAE loss (arXiv 1903.12141): example weight ``exp(T p (1 - p))``.
-
-    Args:
-      logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ...)``, as in :func:`robust_loss`.
-      target: class indices, of the logits' shape without ``C``.
-      T: in [0, 64]; 0 weighs all examples alike, 8 is the paper's choice.
-      eps: in [0, 1]; lets the pull of fitted examples fade, see :class:`imae_ext.IMAE`. Leave it as it is.
-      weight: ``(C,)``, of the classes.
-      ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
-
-    Returns:
-      The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
-
-    Raises:
-      TypeError: as in :func:`robust_loss`.
-      ValueError: as in :func:`robust_loss`, or a parameter out of its range.
-      IndexError: as in :func:`robust_loss`.
-
-    Example:
-      >>> imae_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
-      EXPECT_imae
-    """
-    return robust_loss(logits, target, _imae(T, eps), weight=weight, ignore_index=ignore_index, reduction=reduction)
-
-
-def cce_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-) -> Tensor:
-    """Compute the categorical cross entropy, as F.cross_entropy: ``-log p``.
-
-    Args:
-      logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ...)``, as in :func:`robust_loss`.
-      target: class indices, of the logits' shape without ``C``.
-      weight: ``(C,)``, of the classes.
-      ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
-
-    Returns:
-      The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
-
-    Raises:
-      TypeError: as in :func:`robust_loss`.
-      ValueError: as in :func:`robust_loss`.
-      IndexError: as in :func:`robust_loss`.
-
-    Example:
-      >>> cce_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
-      EXPECT_cce
-    """
-    return robust_loss(logits, target, _cce, weight=weight, ignore_index=ignore_index, reduction=reduction)
-
-
-def mae_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-) -> Tensor:
-    """Compute the mean absolute error against the one-hot label: ``2 (1 - p)``.
-
-    Args:
-      logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ...)``, as in :func:`robust_loss`.
-      target: class indices, of the logits' shape without ``C``.
-      weight: ``(C,)``, of the classes.
-      ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
-
-    Returns:
-      The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
-
-    Raises:
-      TypeError: as in :func:`robust_loss`.
-      ValueError: as in :func:`robust_loss`.
-      IndexError: as in :func:`robust_loss`.
-
-    Example:
-      >>> mae_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
-      EXPECT_mae
-    """
-    return robust_loss(logits, target, _mae, weight=weight, ignore_index=ignore_index, reduction=reduction)
-
-
-def gce_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    q: float = 0.7,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-) -> Tensor:
-    """Compute the generalised cross entropy ``(1 - p**q) / q`` (Zhang & Sabuncu, NeurIPS 2018).
-
-    Args:
-      logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ...)``, as in :func:`robust_loss`.
-      target: class indices, of the logits' shape without ``C``.
-      q: in (0, 1].
-      weight: ``(C,)``, of the classes.
-      ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
-
-    Returns:
-      The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
-
-    Raises:
-      TypeError: as in :func:`robust_loss`.
-      ValueError: as in :func:`robust_loss`, or a parameter out of its range.
-      IndexError: as in :func:`robust_loss`.
-
-    Example:
-      >>> gce_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
-      EXPECT_gce
-    """
-    return robust_loss(logits, target, _gce(q), weight=weight, ignore_index=ignore_index, reduction=reduction)
-
-
-def dm_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    beta: float = 8.0,
-    lambd: float = 0.5,
-    eps: float = 1e-8,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-) -> Tensor:
-    """Compute the loss of derivative manipulation (arXiv 1905.11233): weight ``exp(beta p**lambd (1 - p))``.
-
-    Args:
-      logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ...)``, as in :func:`robust_loss`.
-      target: class indices, of the logits' shape without ``C``.
-      beta: in [0, 32].
-      lambd: in [0, 16]; 1 is IMAE.
-      eps: in [0, 1], as in :func:`imae_loss`.
-      weight: ``(C,)``, of the classes.
-      ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
-
-    Returns:
-      The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
-
-    Raises:
-      TypeError: as in :func:`robust_loss`.
-      ValueError: as in :func:`robust_loss`, or a parameter out of its range.
-      IndexError: as in :func:`robust_loss`.
-
-    Example:
-      >>> dm_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
-      EXPECT_dm
-    """
-    return robust_loss(logits, target, _dm(beta, lambd, eps), weight=weight, ignore_index=ignore_index, reduction=reduction)
-
-
-def sce_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    alpha: float = 0.1,
-    beta: float = 1.0,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-) -> Tensor:
-    """Compute the symmetric cross entropy ``alpha CCE + beta RCE`` (Wang et al., ICCV 2019).
-
-    Args:
-      logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ...)``, as in :func:`robust_loss`.
-      target: class indices, of the logits' shape without ``C``.
-      alpha: coefficient of the cross entropy.
-      beta: coefficient of the reverse cross entropy.
-      weight: ``(C,)``, of the classes.
-      ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
-
-    Returns:
-      The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
-
-    Raises:
-      TypeError: as in :func:`robust_loss`.
-      ValueError: as in :func:`robust_loss`, or a parameter out of its range.
-      IndexError: as in :func:`robust_loss`.
-
-    Example:
-      >>> sce_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
-      EXPECT_sce
-    """
-    return robust_loss(logits, target, _sce(alpha, beta), weight=weight, ignore_index=ignore_index, reduction=reduction)
-
-
-def nce_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-) -> Tensor:
-    """Compute the normalised cross entropy ``log p_y / sum_j log p_j`` (Ma et al., ICML 2020).
-
-    Args:
-      logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ...)``, as in :func:`robust_loss`.
-      target: class indices, of the logits' shape without ``C``.
-      weight: ``(C,)``, of the classes.
-      ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
-
-    Returns:
-      The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
-
-    Raises:
-      TypeError: as in :func:`robust_loss`.
-      ValueError: as in :func:`robust_loss`.
-      IndexError: as in :func:`robust_loss`.
-
-    Example:
-      >>> nce_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
-      EXPECT_nce
-    """
-    return robust_loss(logits, target, _nce, weight=weight, ignore_index=ignore_index, reduction=reduction)
-
-
-def focal_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    gamma: float = 2.0,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-) -> Tensor:
-    """Compute the focal loss ``-(1 - p)**gamma log p`` (Lin et al., ICCV 2017).
-
-    Args:
-      logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ...)``, as in :func:`robust_loss`.
-      target: class indices, of the logits' shape without ``C``.
-      gamma: in [0, 64]; 0 is the cross entropy.
-      weight: ``(C,)``, of the classes.
-      ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
-
-    Returns:
-      The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
-
-    Raises:
-      TypeError: as in :func:`robust_loss`.
-      ValueError: as in :func:`robust_loss`, or a parameter out of its range.
-      IndexError: as in :func:`robust_loss`.
-
-    Example:
-      >>> focal_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
-      EXPECT_focal
-    """
-    return robust_loss(logits, target, _focal(gamma), weight=weight, ignore_index=ignore_index, reduction=reduction)

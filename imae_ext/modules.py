@@ -58,7 +58,7 @@ class RobustLoss(nn.Module):
 
 
 class IMAELoss(RobustLoss):
-    """The IMAE loss (arXiv 1903.12141): example weight ``exp(T p (1 - p))``; see :func:`imae_ext.imae_loss` and :class:`RobustLoss`."""
+    """:func:`imae_ext.imae_loss` as a module; the options are those of :class:`RobustLoss`."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class IMAELoss(RobustLoss):
 
 
 class CCELoss(RobustLoss):
-    """The categorical cross entropy, as F.cross_entropy: ``-log p``; see :func:`imae_ext.cce_loss` and :class:`RobustLoss`."""
+    """:func:`imae_ext.cce_loss` as a module; the options are those of :class:`RobustLoss`."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class CCELoss(RobustLoss):
 
 
 class MAELoss(RobustLoss):
-    """The mean absolute error against the one-hot label: ``2 (1 - p)``; see :func:`imae_ext.mae_loss` and :class:`RobustLoss`."""
+    """:func:`imae_ext.mae_loss` as a module; the options are those of :class:`RobustLoss`."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class MAELoss(RobustLoss):
 
 
 class GCELoss(RobustLoss):
-    """The generalised cross entropy ``(1 - p**q) / q`` (Zhang & Sabuncu, NeurIPS 2018); see :func:`imae_ext.gce_loss` and :class:`RobustLoss`."""
+    """:func:`imae_ext.gce_loss` as a module; the options are those of :class:`RobustLoss`."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class GCELoss(RobustLoss):
 
 
 class DMLoss(RobustLoss):
-    """The loss of derivative manipulation (arXiv 1905.11233): weight ``exp(beta p**lambd (1 - p))``; see :func:`imae_ext.dm_loss` and :class:`RobustLoss`."""
+    """:func:`imae_ext.dm_loss` as a module; the options are those of :class:`RobustLoss`."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class DMLoss(RobustLoss):
 
 
 class SCELoss(RobustLoss):
-    """The symmetric cross entropy ``alpha CCE + beta RCE`` (Wang et al., ICCV 2019); see :func:`imae_ext.sce_loss` and :class:`RobustLoss`."""
+    """:func:`imae_ext.sce_loss` as a module; the options are those of :class:`RobustLoss`."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class SCELoss(RobustLoss):
 
 
 class NCELoss(RobustLoss):
-    """The normalised cross entropy ``log p_y / sum_j log p_j`` (Ma et al., ICML 2020); see :func:`imae_ext.nce_loss` and :class:`RobustLoss`."""
+    """:func:`imae_ext.nce_loss` as a module; the options are those of :class:`RobustLoss`."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class NCELoss(RobustLoss):
 
 
 class FocalLoss(RobustLoss):
-    """The focal loss ``-(1 - p)**gamma log p`` (Lin et al., ICCV 2017); see :func:`imae_ext.focal_loss` and :class:`RobustLoss`."""
+    """:func:`imae_ext.focal_loss` as a module; the options are those of :class:`RobustLoss`."""
 
     def __init__(
         self,

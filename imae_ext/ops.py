@@ -8,7 +8,7 @@ must be applied before rounding (float16).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ _scale = _op.scale_.default
 _row_stats = _op.row_stats.default
 
 _ONE_PASS = (1, 2)  # mean, sum
+Pair = tuple[Tensor, Tensor]
 Options = tuple[Loss, Tensor | None, int, str]  # formula, weight, ignore_index, reduction
 
 
@@ -39,7 +40,7 @@ class _Loss(torch.autograd.Function):
     """Eager mode: forward with a context, the cheapest form of a Function."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, options: Options) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, logits: Tensor, target: Tensor, options: Options) -> Tensor:
         formula, weight, ignore_index, reduction = options
         code = checks.REDUCTIONS[reduction]
         ctx.options = options
@@ -50,10 +51,10 @@ class _Loss(torch.autograd.Function):
         else:
             loss, *ctx.rows = _forward_save(logits, target, weight, formula.packed, code, ignore_index)
             ctx.grad = None
-        return loss
+        return cast(Tensor, loss)
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, None]:
         formula, weight, ignore_index, reduction = ctx.options
         if torch.is_grad_enabled():  # create_graph: the gradient must be differentiable in its turn
             logits, target = ctx.saved_tensors
@@ -73,9 +74,7 @@ class _Loss(torch.autograd.Function):
 
 def _differentiable_gradient(logits: Tensor, target: Tensor, options: Options, grad_output: Tensor) -> Tensor:
     formula, weight, ignore_index, reduction = options
-    loss = reference.robust_loss(
-        logits, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction
-    )
+    loss = reference.robust_loss(logits, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction)
     (grad,) = torch.autograd.grad(loss, logits, grad_output, create_graph=True)
     return grad
 
@@ -85,8 +84,9 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     formula, weight, ignore_index, reduction = options
     try:
         if logits.requires_grad and torch.is_grad_enabled():
-            return _Loss.apply(logits, target, options)  # type: ignore[no-any-return, no-untyped-call]
-        return _forward(logits, target, weight, formula.packed, checks.REDUCTIONS[reduction], ignore_index)
+            return cast(Tensor, _Loss.apply(logits, target, options))  # type: ignore[no-untyped-call]
+        code = checks.REDUCTIONS[reduction]
+        return cast(Tensor, _forward(logits, target, weight, formula.packed, code, ignore_index))
     except Exception as error:
         _explain(error, logits, target, options)
         raise
@@ -102,7 +102,7 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
             grad = _backward(logits, target, *rows, torch.ones_like(value), ignore_index)
             return value, grad if out is None else out.copy_(grad)
         if out is None:
-            return _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
+            return cast(Pair, _forward_backward(logits, target, weight, formula.packed, code, ignore_index))
         return _forward_backward_out(logits, target, weight, formula.packed, code, ignore_index, out), out
     except Exception as error:
         _explain(error, logits, target, options)
@@ -114,7 +114,7 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
 def row_stats(logits: Tensor, target: Tensor, formula: Loss, ignore_index: int) -> tuple[Tensor, Tensor]:
     """Compute p_y and the example weight of each row."""
     try:
-        return _row_stats(logits, target, formula.packed, ignore_index)
+        return cast(Pair, _row_stats(logits, target, formula.packed, ignore_index))
     except Exception as error:
         _explain(error, logits, target, (formula, None, ignore_index, "normalized"))
         raise

@@ -8,7 +8,7 @@ that it is exact at any confidence. Any float dtype, any device, differentiable 
 >>> logits, target = torch.tensor([[2.0, 0.0, 0.0]], requires_grad=True), torch.tensor([0])
 >>> robust_loss(logits, target, IMAE(T=8.0)).backward()
 >>> logits.grad
-tensor([[-1.8366,  0.9183,  0.9183]])
+tensor([[-1.9116,  0.9558,  0.9558]])
 """
 
 from __future__ import annotations
@@ -114,24 +114,19 @@ VALUE: dict[type[f.Formula], Callable[..., Tensor]] = {
 
 
 def _value(loss: f.Loss, row: Row) -> Tensor:
-    parts = (c * VALUE[type(g)](row, *vars_of(g)) for c, g in loss.terms)
+    parts = (c * VALUE[type(g)](row, *g.packed[2:]) for c, g in loss.terms)
     return functools.reduce(torch.add, parts)
 
 
-def vars_of(formula: f.Formula) -> list[float]:
-    """Return the parameters of a formula, in the order of its fields."""
-    return formula.packed[2:]
-
-
 def _example_weight(loss: f.Loss, row: Row) -> Tensor:
-    """w of `normalized` and row_stats: exp(beta p^lambd r) for IMAE and DM, else the gradient's L1 norm, 2 s."""
+    """Weights of `normalized` and row_stats: exp(beta p^lambd r) for IMAE and DM, else the gradient's L1 norm."""
     total = torch.zeros_like(row.u)
     for c, g in loss.terms:
         if isinstance(g, (f.IMAE, f.DM)):
             beta, lambd = (g.T, 1.0) if isinstance(g, f.IMAE) else (g.beta, g.lambd)
             total = total + c * torch.exp(beta * row.p**lambd * row.r)
         else:
-            slope = torch.func.grad(lambda u, g=g: -VALUE[type(g)](row._replace(u=u), *vars_of(g)).sum())(row.u)
+            slope = torch.func.grad(lambda u, g=g: -VALUE[type(g)](row._replace(u=u), *g.packed[2:]).sum())(row.u)
             total = total + c * 2 * slope
     return total
 

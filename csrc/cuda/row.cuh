@@ -26,7 +26,10 @@ struct Chunk {
     const int packs = z.packs();
     // the whole packs first, so that all of them are on their way before the ends are put together
 #pragma unroll
-    for (int k = 0; k < kPacks; ++k) x[k] = z.whole(pack(chunk, k)) ? z.load(pack(chunk, k)) : nothing;
+    for (int k = 0; k < kPacks; ++k) {
+      x[k] = nothing;
+      if (z.whole(pack(chunk, k))) x[k] = z.load(pack(chunk, k));
+    }
 #pragma unroll
     for (int k = 0; k < kPacks; ++k) {
       const int p = pack(chunk, k);
@@ -44,8 +47,8 @@ struct Chunk {
     for (int k = 0; k < kPacks; ++k) {
       const int e_of_j = j - z.first(pack(chunk, k));
       if (static_cast<unsigned>(e_of_j) < static_cast<unsigned>(Pack<T>::kSize))
-        for_elements<T>([&](int e) {
-          if (e == e_of_j) narrow(value, x[k].at[e]);
+        for_elements<T>([&](int e) {  // without a branch, which the compiler would make a run-time index
+          narrow(e == e_of_j ? value : S(widen(x[k].at[e])), x[k].at[e]);
         });
     }
   }

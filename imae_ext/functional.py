@@ -10,7 +10,7 @@ from ._extension import compiled
 from .formulas import Loss
 
 if compiled:
-    from . import ops
+    from . import fake, ops  # noqa: F401
 
 
 def robust_loss(

@@ -4,6 +4,9 @@ mean and sum of float32, bfloat16 and float64 logits write the gradient in the f
 over, scaled by grad_output if it is not 1. The other cases save four numbers a row, and backward reads the logits
 again: grad_output differs from row to row (none), the divisor is known only at the end (normalized), or a loss scale
 must be applied before rounding (float16).
+
+Whatever the kernels cannot differentiate goes through the reference, which is right to any order: a gradient that is
+itself differentiated, the transforms of torch.func, and forward mode.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import checks, reference
 from .formulas import Loss
@@ -25,19 +29,29 @@ _backward = _op.backward.default
 _scale = _op.scale_.default
 _row_stats = _op.row_stats.default
 
-_ONE_PASS = (1, 2)  # mean, sum
+_transforming = torch._C._are_functorch_transforms_active  # inside torch.func.grad, vmap, ...
+_compiling = torch.compiler.is_compiling
+
 Pair = tuple[Tensor, Tensor]
 Options = tuple[Loss, Tensor | None, int, str]  # formula, weight, ignore_index, reduction
 
 
-def _explain(error: Exception, logits: Tensor, target: Tensor, options: Options) -> None:
-    """Raise the error that tells what is wrong with the arguments, or return if nothing is."""
+def _one_pass(logits: Tensor, code: int) -> bool:
+    return code in (1, 2) and logits.dtype is not torch.float16  # mean, sum
+
+
+def _reference(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     formula, weight, ignore_index, reduction = options
-    checks.check(logits, target, formula, weight, ignore_index, reduction)
+    return reference.robust_loss(logits, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction)
+
+
+def _differentiable_gradient(logits: Tensor, target: Tensor, options: Options, grad_output: Tensor) -> Tensor:
+    (grad,) = torch.autograd.grad(_reference(logits, target, options), logits, grad_output, create_graph=True)
+    return grad
 
 
 class _Loss(torch.autograd.Function):
-    """Eager mode: forward with a context, the cheapest form of a Function."""
+    """For eager mode: forward takes a context, the cheapest form of a Function."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, options: Options) -> Tensor:
@@ -45,54 +59,93 @@ class _Loss(torch.autograd.Function):
         code = checks.REDUCTIONS[reduction]
         ctx.options = options
         ctx.save_for_backward(logits, target)
-        if code in _ONE_PASS and logits.dtype is not torch.float16:
+        if _one_pass(logits, code):
             loss, ctx.grad = _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
             ctx.rows = None
         else:
             loss, *ctx.rows = _forward_save(logits, target, weight, formula.packed, code, ignore_index)
-            ctx.grad = None
         return cast(Tensor, loss)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, None]:
         formula, weight, ignore_index, reduction = ctx.options
-        if torch.is_grad_enabled():  # create_graph: the gradient must be differentiable in its turn
+        if torch.is_grad_enabled():  # create_graph
             logits, target = ctx.saved_tensors
             return _differentiable_gradient(logits, target, ctx.options, grad_output), None, None
         if ctx.rows is not None:
             logits, target = ctx.saved_tensors
             return _backward(logits, target, *ctx.rows, grad_output, ignore_index), None, None
-        grad = ctx.grad
+        grad, ctx.grad = ctx.grad, None
         if grad is None:  # a second backward through a retained graph; the first one gave the buffer away
             logits, target = ctx.saved_tensors
             code = checks.REDUCTIONS[reduction]
             _, grad = _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
-        ctx.grad = None
         _scale(grad, grad_output)
         return grad, None, None
 
 
-def _differentiable_gradient(logits: Tensor, target: Tensor, options: Options, grad_output: Tensor) -> Tensor:
+class _TracedLoss(torch.autograd.Function):
+    """For torch.compile and export: nothing but operators and saved tensors."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None, packed: list[float], code: int, ignored: int
+    ) -> Tensor:
+        ctx.ignored = ignored
+        ctx.one_pass = _one_pass(logits, code)
+        if ctx.one_pass:
+            loss, grad = _forward_backward(logits, target, weight, packed, code, ignored)
+            ctx.save_for_backward(grad)
+        else:
+            loss, rows, divisor = _forward_save(logits, target, weight, packed, code, ignored)
+            ctx.save_for_backward(logits, target, rows, divisor)
+        return cast(Tensor, loss)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.one_pass:
+            (grad,) = ctx.saved_tensors
+            grad = grad * grad_output.to(grad.dtype)
+        else:
+            logits, target, rows, divisor = ctx.saved_tensors
+            grad = _backward(logits, target, rows, divisor, grad_output, ctx.ignored)
+        return grad, None, None, None, None, None
+
+
+def _traced(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     formula, weight, ignore_index, reduction = options
-    loss = reference.robust_loss(logits, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction)
-    (grad,) = torch.autograd.grad(loss, logits, grad_output, create_graph=True)
-    return grad
+    checks.check_reduction(formula, reduction)
+    checks.check_tensors(logits, target, weight)
+    arguments = (logits, target, weight, formula.packed, checks.REDUCTIONS[reduction], ignore_index)
+    if torch.is_grad_enabled():
+        return cast(Tensor, _TracedLoss.apply(*arguments))  # type: ignore[no-untyped-call]
+    return cast(Tensor, _forward(*arguments))
+
+
+def _explain(logits: Tensor, target: Tensor, options: Options) -> None:
+    """Raise the error that tells what is wrong with the arguments, or return if nothing is."""
+    formula, weight, ignore_index, reduction = options
+    checks.check(logits, target, formula, weight, ignore_index, reduction)
 
 
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     """Compute the loss, differentiable with respect to the logits."""
+    if _compiling():
+        return _traced(logits, target, options)
+    if _transforming() or forward_ad._current_level >= 0:
+        return _reference(logits, target, options)
     formula, weight, ignore_index, reduction = options
     try:
         if logits.requires_grad and torch.is_grad_enabled():
             return cast(Tensor, _Loss.apply(logits, target, options))  # type: ignore[no-untyped-call]
         code = checks.REDUCTIONS[reduction]
         return cast(Tensor, _forward(logits, target, weight, formula.packed, code, ignore_index))
-    except Exception as error:
-        _explain(error, logits, target, options)
+    except Exception:
+        _explain(logits, target, options)
         raise
 
 
-def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor | None) -> tuple[Tensor, Tensor]:
+def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor | None) -> Pair:
     """Compute the loss and its gradient, into `out` if given, outside autograd."""
     formula, weight, ignore_index, reduction = options
     try:
@@ -104,17 +157,17 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
         if out is None:
             return cast(Pair, _forward_backward(logits, target, weight, formula.packed, code, ignore_index))
         return _forward_backward_out(logits, target, weight, formula.packed, code, ignore_index, out), out
-    except Exception as error:
-        _explain(error, logits, target, options)
+    except Exception:
+        _explain(logits, target, options)
         if out is not None:
             checks.check_out(logits, out)
         raise
 
 
-def row_stats(logits: Tensor, target: Tensor, formula: Loss, ignore_index: int) -> tuple[Tensor, Tensor]:
+def row_stats(logits: Tensor, target: Tensor, formula: Loss, ignore_index: int) -> Pair:
     """Compute p_y and the example weight of each row."""
     try:
         return cast(Pair, _row_stats(logits, target, formula.packed, ignore_index))
-    except Exception as error:
-        _explain(error, logits, target, (formula, None, ignore_index, "normalized"))
+    except Exception:
+        _explain(logits, target, (formula, None, ignore_index, "normalized"))
         raise

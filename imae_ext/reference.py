@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, one_hot
+from torch.nn.functional import logsigmoid
 
 from . import formulas as f
 from .checks import check
@@ -137,14 +137,15 @@ def rows(logits: Tensor, target: Tensor, ignore_index: int, margin: bool) -> tup
     z = logits.movedim(min(1, logits.dim() - 1), -1).reshape(-1, C)
     z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
     live = target.reshape(-1) != ignore_index
-    y = torch.where(live, target.reshape(-1), 0).long()
+    label = torch.where(live, target.reshape(-1), 0).long()
+    y = label.clamp(0, C - 1)  # a label out of range gives NaN below, not an access out of bounds
     z = torch.where(live.unsqueeze(-1), z, 0.0)  # so that a NaN in an ignored row stays there
-    own = one_hot(y, C).bool()
+    own = y.unsqueeze(-1) == torch.arange(C, device=y.device)
     z_y = z.gather(-1, y.unsqueeze(-1)).squeeze(-1)
     alone = ((z == -torch.inf) | own).all(-1)  # no other class has any mass
     others = torch.where(own, -torch.inf, z)
     lse = torch.where(alone.unsqueeze(-1), 0.0, others).logsumexp(-1)
-    u = torch.where(alone, z_y - z_y + torch.inf, z_y - lse).where(z_y != torch.inf, torch.nan)
+    u = torch.where(alone, z_y - z_y + torch.inf, z_y - lse).where((z_y != torch.inf) & (y == label), torch.nan)
     if margin:
         return Row(u, torch.zeros_like(u), C), live, y
     # lse of all classes less each logit: the margin's softplus, then each distance from the others' lse

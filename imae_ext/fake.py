@@ -1,0 +1,38 @@
+"""What the operators return, without computing it: shapes and dtypes for torch.compile and export."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import register_fake
+
+
+def _of_loss(logits: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
+    """Return a tensor of the loss's dtype."""
+    return logits.new_empty(shape, dtype=torch.float64 if logits.dtype is torch.float64 else torch.float32)
+
+
+def _loss(
+    logits: Tensor, target: Tensor, weight: Tensor | None, formula: list[float], reduction: int, *_: Any
+) -> Tensor:
+    return _of_loss(logits, target.shape if reduction == 0 else ())
+
+
+register_fake("imae_ext::forward", _loss)
+register_fake("imae_ext::forward_backward", lambda logits, *rest: (_loss(logits, *rest), torch.empty_like(logits)))
+register_fake("imae_ext::forward_backward_out", _loss)
+register_fake(
+    "imae_ext::forward_save",
+    lambda logits, target, *rest: (
+        _loss(logits, target, *rest),
+        _of_loss(logits, (target.numel(), 4)),
+        _of_loss(logits, ()),
+    ),
+)
+register_fake("imae_ext::backward", lambda logits, *_: torch.empty_like(logits))
+register_fake("imae_ext::scale_", lambda grad, grad_output: None)
+register_fake(
+    "imae_ext::row_stats", lambda logits, target, *_: (_of_loss(logits, target.shape), _of_loss(logits, target.shape))
+)

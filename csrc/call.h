@@ -40,6 +40,32 @@ inline Tensor dense(const Tensor& t) { return t.is_contiguous() ? t : ts::contig
 
 inline Shape shape_of(const Tensor& t) { return {t.sizes().data(), t.strides().data(), t.dim()}; }
 
+// New memory where `like` is. A plain call: ts::new_empty() and ts::empty_like() go through the dispatcher.
+inline Tensor new_strided(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes, const int64_t* strides,
+                          int32_t dtype) {
+  int32_t device_type = 0, device_index = 0;
+  AtenTensorHandle made = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides, dtype,
+                                                  device_type, device_index, &made));
+  return Tensor(made);
+}
+// contiguous, of the loss's dtype
+inline Tensor new_tensor(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes, ScalarType dtype) {
+  int64_t strides[64], stride = 1;
+  for (size_t k = sizes.size(); k-- > 0;) strides[k] = stride, stride *= std::max<int64_t>(1, sizes[k]);
+  return new_strided(like, sizes, strides,
+                     dtype == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32());
+}
+// with the layout of t where that is dense
+inline Tensor new_like(const Tensor& t) {
+  if (!t.is_contiguous()) return ts::empty_like(t);
+  int32_t dtype = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(t.get(), &dtype));
+  return new_strided(t, t.sizes(), t.strides().data(), dtype);
+}
+
 // The tensors of one call, checked, with the kernel's view of them. They must outlive the view.
 struct Call {
   Tensor logits, target;
@@ -69,11 +95,11 @@ struct Call {
     if (given)
       check_out();
     else if (want_grad)
-      grad = ts::empty_like(logits);
+      grad = new_like(logits);
     if (!in_place(reads_in_place)) {  // a layout that no kernel walks
       logits = ts::contiguous(logits);
       STD_TORCH_CHECK(!given || grad->is_contiguous(), "imae_ext: this layout of logits needs a contiguous out");
-      if (want_grad && !given) grad = ts::empty_like(logits);
+      if (want_grad && !given) grad = new_like(logits);
       in_place(reads_in_place);
     }
     rows.logits = logits.const_data_ptr();

@@ -62,7 +62,7 @@ double in_order(const std::vector<double>& sums) {
 }
 
 Tensor new_scalar(const Call& call, double value) {
-  Tensor t = ts::new_empty(call.logits, {}, call.compute);
+  Tensor t = new_tensor(call.logits, {}, call.compute);
   by_precision(call.compute,
                [&](auto s) { *static_cast<decltype(s)*>(t.mutable_data_ptr()) = static_cast<decltype(s)>(value); });
   return t;
@@ -86,7 +86,7 @@ ForwardResult run_forward(const Call& call, Forward& f, const std::optional<Tens
   if (reduction == kMean) f.scale = 1 / targets;
   std::optional<Tensor> values;
   if (reduction == kNone) {
-    values = ts::new_empty(call.logits, call.target.sizes(), call.compute);
+    values = new_tensor(call.logits, call.target.sizes(), call.compute);
     f.value = values->mutable_data_ptr();
   }
   const auto& kernels = cpu_kernels();
@@ -131,7 +131,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_save_cpu(const Tensor& logits, const 
                                                     const std::vector<double>& formula, int64_t reduction,
                                                     int64_t ignore_index) {
   const Call call(logits, target, ignore_index, std::nullopt, false, cpu_kernels().reads_in_place);
-  const Tensor coefficients = ts::new_empty(call.logits, {call.rows.N, 4}, call.compute);
+  const Tensor coefficients = new_tensor(call.logits, {call.rows.N, 4}, call.compute);
   Forward f;
   f.coefficients = coefficients.mutable_data_ptr();
   const ForwardResult result = run_forward(call, f, class_weight_of(weight, call), formula, reduction);
@@ -175,7 +175,7 @@ void scale_cpu(Tensor grad, const Tensor& grad_output) {
 std::tuple<Tensor, Tensor> row_stats_cpu(const Tensor& logits, const Tensor& target, const std::vector<double>& formula,
                                          int64_t ignore_index) {
   const Call call(logits, target, ignore_index, std::nullopt, false, cpu_kernels().reads_in_place);
-  Tensor p = ts::new_empty(call.logits, call.target.sizes(), call.compute), weight = ts::empty_like(p);
+  Tensor p = new_tensor(call.logits, call.target.sizes(), call.compute), weight = new_like(p);
   Forward f;
   f.p = p.mutable_data_ptr();
   f.weight = weight.mutable_data_ptr();

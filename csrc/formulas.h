@@ -4,7 +4,7 @@
 //   lse_o = logsumexp_j z_j      u = z_y - lse_o      p = sigmoid(u) = p_y      r = sigmoid(-u) = 1 - p_y
 //   q_j   = exp(z_j - lse_o), the softmax over the others.
 // A margin formula is a function L(u) with slope s = -dL/du:  dL/dz_y = -s,  dL/dz_j = s q_j.
-// A general formula also sees every logit through d = sum_j (lse - z_j), and returns a, b and g_y with
+// A general formula also sees every logit through d = sum_j -log p_j, over all classes, and returns a, b and g_y with
 //   dL/dz_j = a q_j + b,  dL/dz_y = g_y.
 //
 // M is the arithmetic: M::Real is float or double on a device and a vector of rows on a CPU; M::Scalar its element.
@@ -106,7 +106,7 @@ struct Row {
   using R = typename M::Real;
   R u, p, r;
   R nlp, nlr;  // -log p = softplus(-u), -log r = softplus(u)
-  R d;         // sum over all classes of lse - z_j; general formulas only
+  R rest;      // sum over the others of -log p_j; general formulas only
   typename M::Scalar C;
 };
 
@@ -271,26 +271,26 @@ IMAE_HD Margin<M> ael(const Row<M>& x, typename M::Scalar a) {
 template <class M>
 IMAE_HD Outcome<M> label_smoothing(const Row<M>& x, typename M::Scalar eps) {
   using S = typename M::Scalar;
-  const auto smooth = eps == 0 ? M::set(0) : eps / x.C * x.d;
+  const auto smooth = eps == 0 ? M::set(0) : eps / x.C * (x.nlp + x.rest);
   const auto sharp = eps == 1 ? M::set(0) : (S(1) - eps) * x.nlp;
   return {sharp + smooth, x.r, M::set(-eps / x.C), eps * (S(1) - S(1) / x.C) - x.r, M::set(0), x.p};
 }
 
-// normalised cross entropy n/d, Ma et al. 2020, Eq. 6
+// normalised cross entropy n/d, Ma et al. 2020, Eq. 6: a q_j + b = (r q_j rest + n (1 - (C - 1) r q_j)) / d^2
 template <class M>
 IMAE_HD Outcome<M> nce(const Row<M>& x) {
   using S = typename M::Scalar;
-  const auto n = x.nlp, inverse = S(1) / x.d, zero = M::set(0);
-  const auto ratio = n * inverse;
-  Outcome<M> o{ratio,
-               x.r * inverse * (S(1) - ratio * x.C),
-               ratio * inverse,
-               -(x.r * inverse + ratio * inverse * (x.C * x.p - S(1))),
-               zero,
-               x.p};
+  const auto n = x.nlp, d = n + x.rest, inverse = S(1) / d, square = inverse * inverse, zero = M::set(0);
+  Outcome<M> o{n * inverse, x.r * (x.rest - (x.C - S(1)) * n) * square,
+               n * square,  -(x.r * x.rest + (x.C - S(1)) * x.p * n) * square,
+               zero,        x.p};
+  if (x.C == S(2)) {  // q = 1: all in a, where 1 - r = p does not cancel
+    o.a = -o.g_y;
+    o.b = zero;
+  }
   // the limits: C = 1 has n = d = 0, an infinite logit has d = infinity
-  const auto limit = (x.d == zero) | M::isinf(x.d);
-  o.value = M::select(limit, M::select((x.d == zero) | M::isinf(n), M::set(1), zero), o.value);
+  const auto limit = (d == zero) | M::isinf(d);
+  o.value = M::select(limit, M::select((d == zero) | M::isinf(n), M::set(1), zero), o.value);
   o.a = M::select(limit, zero, o.a);
   o.b = M::select(limit, zero, o.b);
   o.g_y = M::select(limit, zero, o.g_y);
@@ -346,8 +346,8 @@ IMAE_HD Outcome<M> evaluate(const Loss<typename M::Scalar>& loss, const Others<M
   Row<M> x = row_of_margin<M>(u);
   x.C = C;
   if (!loss.margin) {
-    x.d = x.nlp + (C - S(1)) * (x.nlr + log_sum) - others.sum;
-    x.d = M::select(none, C == S(1) ? x.nlp : infinity, x.d);
+    x.rest = (C - S(1)) * (x.nlr + log_sum) - others.sum;
+    x.rest = M::select(none, C == S(1) ? zero : infinity, x.rest);
   }
   Outcome<M> total{zero, zero, zero, zero, zero, x.p};
   for (int i = 0; i < loss.term_count; ++i) {

@@ -31,18 +31,18 @@ class Row(NamedTuple):
     """What a formula sees of the rows; every tensor has shape (N,)."""
 
     u: Tensor  # margin, the log-odds of the labelled class
-    d: Tensor  # sum over all C classes of -log p_j; 0 for a loss of margin formulas
+    rest: Tensor  # sum over the other classes of -log p_j; 0 for a loss of margin formulas
     C: int
 
     @property
     def p(self) -> Tensor:
         """Probability of the labelled class."""
-        return torch.sigmoid(self.u)
+        return torch.exp(logsigmoid(self.u))  # not sigmoid, whose derivative takes p from r
 
     @property
     def r(self) -> Tensor:
         """1 - p."""
-        return torch.sigmoid(-self.u)
+        return torch.exp(logsigmoid(-self.u))
 
     @property
     def nlp(self) -> Tensor:
@@ -69,6 +69,7 @@ def _bounded(p: Tensor, r: Tensor, nlp: Tensor, beta: float, lambd: float) -> Te
     """
 
     def per_r(t: Tensor) -> Tensor:
+        t = t.clamp(min=1e-300 if t.dtype is torch.float64 else 1e-37)  # for the limit at r = 0
         return torch.expm1(beta * (1 - t) ** lambd * t) / (t * (1 - t))
 
     def per_s(s: Tensor) -> Tensor:
@@ -94,6 +95,13 @@ def _dm(row: Row, beta: float, lambd: float, eps: float) -> Tensor:
     return (-logsigmoid(row.u - np.log1p(d) + np.log(d)) / (1 + d) + bounded) / 2
 
 
+def _nce(row: Row) -> Tensor:
+    n, d = row.nlp, row.nlp + row.rest
+    if row.C == 1:
+        return torch.ones_like(n) + 0 * n
+    return torch.where(n < row.rest, n / d, 1 - row.rest / d)  # the smaller term: its derivative has no cancellation
+
+
 # one line for each formula, as in csrc/formulas.h
 VALUE: dict[type[f.Formula], Callable[..., Tensor]] = {
     f.CCE: lambda row: row.nlp,
@@ -108,8 +116,8 @@ VALUE: dict[type[f.Formula], Callable[..., Tensor]] = {
     f.AGCE: lambda row, a, q: (a + row.p) ** q * torch.expm1(q * torch.log1p(row.r / (a + row.p))) / q,
     f.AUL: lambda row, a, q: -((a - 1 + row.r) ** q) * torch.expm1(-q * torch.log1p(row.r / (a - 1))) / q,
     f.AEL: lambda row, a: torch.exp(-row.p / a),
-    f.LabelSmoothing: lambda row, eps: (1 - eps) * row.nlp + eps / row.C * row.d,
-    f.NCE: lambda row: row.nlp / row.d,
+    f.LabelSmoothing: lambda row, eps: (1 - eps) * row.nlp + eps / row.C * (row.nlp + row.rest),
+    f.NCE: _nce,
 }
 
 
@@ -148,10 +156,10 @@ def rows(logits: Tensor, target: Tensor, ignore_index: int, margin: bool) -> tup
     u = torch.where(alone, z_y - z_y + torch.inf, z_y - lse).where((z_y != torch.inf) & (y == label), torch.nan)
     if margin:
         return Row(u, torch.zeros_like(u), C), live, y
-    # lse of all classes less each logit: the margin's softplus, then each distance from the others' lse
+    # lse of all classes less each logit: the margin's softplus, then the distance from the others' lse
     to_all = -logsigmoid(-torch.where(alone, 0.0, u))
-    d = -logsigmoid(u) + torch.where(own, 0.0, (lse + to_all).unsqueeze(-1) - z).sum(-1)
-    return Row(u, torch.where(alone & (C > 1), torch.inf, d), C), live, y
+    rest = torch.where(own, 0.0, to_all.unsqueeze(-1) + (lse.unsqueeze(-1) - z)).sum(-1)
+    return Row(u, torch.where(alone, torch.inf if C > 1 else 0.0, rest), C), live, y
 
 
 def robust_loss(
@@ -175,7 +183,7 @@ def robust_loss(
         return values.sum()
     if reduction == "mean":
         return values.sum() / w.sum()
-    example = _example_weight(formula, Row(row.u.detach(), row.d, row.C))
+    example = _example_weight(formula, Row(row.u.detach(), row.rest, row.C))
     return values.sum() / torch.where(live, example * w, 0.0).sum()
 
 

@@ -1,5 +1,7 @@
 // Element types and 16-byte packs of them: how rows are read and written, at any alignment.
 #pragma once
+#include <type_traits>
+
 #include "device.h"
 
 namespace imae {
@@ -25,73 +27,124 @@ __device__ __forceinline__ void narrow(float x, float& to) { to = x; }
 __device__ __forceinline__ void narrow(float x, __half& to) { to = __float2half_rn(x); }
 __device__ __forceinline__ void narrow(float x, __nv_bfloat16& to) { to = __float2bfloat16_rn(x); }
 
-// 16 bytes. In registers it is indexed by constants only: every loop over it is unrolled.
+// Two elements of half precision in a word, the first one lower.
+template <class T>
+__device__ __forceinline__ float widen_half(unsigned word, int e) {
+  const auto bits = static_cast<unsigned short>(word >> 16 * e);
+  if constexpr (std::is_same_v<T, __half>)
+    return __half2float(__ushort_as_half(bits));
+  else
+    return __bfloat162float(__ushort_as_bfloat16(bits));
+}
+template <class T>
+__device__ __forceinline__ unsigned narrow_halves(float low, float high) {
+  if constexpr (std::is_same_v<T, __half>) {
+    const __half2 two = __floats2half2_rn(low, high);
+    return __half_as_ushort(two.x) | static_cast<unsigned>(__half_as_ushort(two.y)) << 16;
+  } else {
+    const __nv_bfloat162 two = __floats2bfloat162_rn(low, high);
+    return __bfloat16_as_ushort(two.x) | static_cast<unsigned>(__bfloat16_as_ushort(two.y)) << 16;
+  }
+}
+
+// 16 bytes of elements. They are kept as words, or the compiler would give each half a register of its own; and they
+// are indexed by constants only, in unrolled loops, or it would put them in memory.
 template <class T>
 struct alignas(16) Pack {
+  using S = ScalarOf<T>;
   static constexpr int kSize = 16 / sizeof(T);
-  T at[kSize];
-};
+  unsigned word[4];
 
-// Calls body(e) for each element of a pack.
-template <class T, class Body>
-__device__ __forceinline__ void for_elements(Body body) {
+  __device__ __forceinline__ S at(int e) const {
+    if constexpr (sizeof(T) == 2)
+      return widen_half<T>(word[e / 2], e % 2);
+    else if constexpr (sizeof(T) == 4)
+      return __uint_as_float(word[e]);
+    else
+      return __longlong_as_double(static_cast<long long>(static_cast<uint64_t>(word[2 * e + 1]) << 32 | word[2 * e]));
+  }
+
+  // each element becomes f(e), its rounded value
+  template <class F>
+  __device__ __forceinline__ void set(F f) {
 #pragma unroll
-  for (int e = 0; e < Pack<T>::kSize; ++e) body(e);
-}
+    for (int e = 0; e < kSize; ++e) {
+      if constexpr (sizeof(T) == 2) {
+        if (e % 2 == 0) word[e / 2] = narrow_halves<T>(f(e), f(e + 1));
+      } else if constexpr (sizeof(T) == 4) {
+        word[e] = __float_as_uint(f(e));
+      } else {
+        const auto bits = static_cast<uint64_t>(__double_as_longlong(f(e)));
+        word[2 * e] = static_cast<unsigned>(bits);
+        word[2 * e + 1] = static_cast<unsigned>(bits >> 32);
+      }
+    }
+  }
+};
 
 template <class T>
 __device__ __forceinline__ Pack<T> filled(ScalarOf<T> x) {
   Pack<T> pack;
-  for_elements<T>([&](int e) { narrow(x, pack.at[e]); });
+  pack.set([=](int) { return x; });
   return pack;
 }
 
 template <class T>
 __device__ __forceinline__ Pack<T> load_pack(const T* aligned) {
-  Pack<T> pack;
-  *reinterpret_cast<uint4*>(&pack) = *reinterpret_cast<const uint4*>(aligned);
-  return pack;
+  const uint4 raw = *reinterpret_cast<const uint4*>(aligned);
+  return {{raw.x, raw.y, raw.z, raw.w}};
 }
 
 template <class T>
 __device__ __forceinline__ void store_pack(T* aligned, const Pack<T>& pack) {
-  *reinterpret_cast<uint4*>(aligned) = *reinterpret_cast<const uint4*>(&pack);
+  *reinterpret_cast<uint4*>(aligned) = make_uint4(pack.word[0], pack.word[1], pack.word[2], pack.word[3]);
 }
 
-// `count` elements anywhere in memory, cut at the multiples of 16 bytes: pack k holds the elements
-// [first(k), first(k) + kSize). The first and the last pack may be partial.
+// Copies 16 bytes from global to shared memory, past the registers, so that many copies are on their way at once.
+// They are there, for this thread, after wait_for_copies.
+template <class T>
+__device__ __forceinline__ void copy_pack_async(T* shared, const T* global) {
+#ifdef SIMT_EMULATOR
+  store_pack(shared, load_pack(global));
+#else
+  const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+#endif
+}
+__device__ __forceinline__ void wait_for_copies() {
+#ifndef SIMT_EMULATOR
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
+// `count` elements anywhere in memory: whole packs at multiples of 16 bytes, and fewer than kSize elements at either
+// end, the edges.
 template <class T>
 struct Span {
   static constexpr int kSize = Pack<T>::kSize;
+  static constexpr int kMostEdges = 2 * (kSize - 1);
   const T* begin;
-  int count;
-  int shift;  // elements between the last multiple of 16 bytes and the beginning
+  int count, head, packs;
 
-  __device__ __forceinline__ Span(const T* begin, int count)
-      : begin(begin), count(count), shift(static_cast<int>(reinterpret_cast<uintptr_t>(begin) % 16 / sizeof(T))) {}
-  __device__ __forceinline__ int packs() const { return (shift + count + kSize - 1) / kSize; }
-  __device__ __forceinline__ int first(int k) const { return k * kSize - shift; }
-  __device__ __forceinline__ bool has(int j) const { return static_cast<unsigned>(j) < static_cast<unsigned>(count); }
-  __device__ __forceinline__ bool whole(int k) const { return first(k) >= 0 && first(k) + kSize <= count; }
+  __device__ __forceinline__ Span(const T* begin, int count) : begin(begin), count(count) {
+    const int past = static_cast<int>(reinterpret_cast<uintptr_t>(begin) % 16 / sizeof(T));
+    head = past == 0 ? 0 : kSize - past;
+    if (head > count) head = count;
+    packs = (count - head) / kSize;
+  }
+  // where pack k begins
+  __device__ __forceinline__ int first(int k) const { return head + k * kSize; }
   __device__ __forceinline__ Pack<T> load(int k) const { return load_pack(begin + first(k)); }
-  // the part of pack k that is there; the rest is kept
-  __device__ __forceinline__ void load_part(int k, Pack<T>& pack) const {
-    for_elements<T>([&](int e) {
-      if (has(first(k) + e)) pack.at[e] = begin[first(k) + e];
-    });
+  // the element that is edge number n, or -1
+  __device__ __forceinline__ int edge(int n) const {
+    const int j = n < head ? n : n + packs * kSize;
+    return j < count ? j : -1;
   }
 };
 
-// Writes those elements of a pack that lie in [0, count): 16 bytes at once where the destination allows it.
 template <class T>
-__device__ __forceinline__ void write_pack(T* to, int first, int count, const Pack<T>& pack) {
-  if (first >= 0 && first + Pack<T>::kSize <= count && reinterpret_cast<uintptr_t>(to + first) % 16 == 0) {
-    store_pack(to + first, pack);
-  } else {
-    for_elements<T>([&](int e) {
-      if (first + e >= 0 && first + e < count) to[first + e] = pack.at[e];
-    });
-  }
+__device__ __forceinline__ bool is_aligned(const T* p) {
+  return reinterpret_cast<uintptr_t>(p) % 16 == 0;
 }
 
 }  // namespace imae

@@ -3,7 +3,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <atomic>
 
 #include "entries.h"
 #include "run.h"
@@ -17,8 +16,16 @@ class Launcher {
   // As many blocks as run at once: each takes its share of the rows, and none waits for a second round.
   template <class Kernel>
   int blocks(Kernel kernel, int64_t wanted, int threads, size_t shared) {
+    if (shared > kSharedUnasked)
+      note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)));
     if (wanted <= 1) return 1;
     return static_cast<int>(std::min<int64_t>({wanted, resident(kernel, threads, shared), kMaxBlocks}));
+  }
+
+  int64_t shared_per_block() {
+    int bytes = 0;
+    note(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device()));
+    return bytes;
   }
 
   void zero(unsigned* at) { note(cudaMemsetAsync(at, 0, sizeof *at, stream_)); }
@@ -33,15 +40,22 @@ class Launcher {
   int error() const { return static_cast<int>(error_); }
 
  private:
+  static constexpr size_t kSharedUnasked = 48 << 10;  // a block gets more only if the kernel's attribute says so
+
   void note(cudaError_t e) {
     if (error_ == cudaSuccess) error_ = e;
   }
 
+  int device() {
+    int device = 0;
+    note(cudaGetDevice(&device));
+    return device;
+  }
+
   template <class Kernel>
   int resident(Kernel kernel, int threads, size_t shared) {
-    int device = 0, multiprocessors = 1, per_multiprocessor = 1;
-    note(cudaGetDevice(&device));
-    note(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
+    int multiprocessors = 1, per_multiprocessor = 1;
+    note(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device()));
     note(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, threads, shared));
     return std::max(1, multiprocessors * per_multiprocessor);
   }

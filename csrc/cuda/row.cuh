@@ -1,103 +1,143 @@
-// Rows whose classes lie next to one another. kLanes threads share a row, and each holds kPacks packs of 16 bytes of
-// it in registers, in the logits' own type: as long as kLanes * kPacks packs hold the row, it is read once and its
-// gradient written once, 16 bytes at a time but for the ends of a row that is not aligned.
-// A longer row is taken in chunks. The last one is still in registers when the sums are known; the others are read
-// again in reverse order, the latest of them from the L2 cache.
+// Rows whose classes lie next to one another. kLanes threads share a row: each copies its packs of 16 bytes into slots
+// of shared memory that no other thread touches (so no barrier guards them), sweeps over them for the maximum, for the
+// sums and for the gradient, and stores that 16 bytes at a time. The elements at the unaligned ends of a row, fewer
+// than a pack at either, are held in registers. So a row that the slots hold is read once and its gradient written
+// once. A longer row is taken in chunks: the last one is still held when the sums are known, the others are read again
+// in reverse order, the latest of them from the L2 cache.
 #pragma once
 #include "jobs.h"
 
 namespace imae {
 
 template <int kLanes>
-constexpr int kRowThreads = kLanes < 256 ? 256 : kLanes;
+constexpr int kRowThreads = kLanes <= 32 ? 256 : kLanes;
+// Blocks on an SM that registers must allow. Left to itself, the compiler spills to allow more.
+template <class S, int kLanes>
+constexpr int kRowBlocks = (sizeof(S) == 8 ? 512 : 768) / kRowThreads<kLanes>;
 
-// The packs of one thread: number k of chunk c is pack (c * kPacks + k) * kLanes + lane of the row.
-template <class T, int kLanes, int kPacks>
-struct Chunk {
+// What one thread holds of a row: its packs of a chunk, and in chunk 0 of the edges.
+template <class T, int kLanes>
+struct Held {
   using S = ScalarOf<T>;
-  Pack<T> x[kPacks];
+  static constexpr int kSize = Pack<T>::kSize;
+  static constexpr int kStep = kLanes * kSize;  // elements of the row from one slot to the next
+  static constexpr int kSlotStep = kRowThreads<kLanes> * kSize;
+  static constexpr int kEdges = (Span<T>::kMostEdges + kLanes - 1) / kLanes;
+  static constexpr int kGroup = kLanes < 32 ? kLanes : 32;
+  const Span<T>& z;
+  T* slot;         // the first; the others follow at kSlotStep
+  int first;       // element of the row in the first slot
+  int slots;       // how many of them the chunk fills
+  bool has_edges;  // chunk 0
+  S edge[kEdges];  // -infinity where there is none
 
-  static __device__ __forceinline__ int pack(int chunk, int k) {
-    return (chunk * kPacks + k) * kLanes + static_cast<int>(threadIdx.x % kLanes);
-  }
+  __device__ __forceinline__ Held(const Span<T>& z, void* shared)
+      : z(z), slot(static_cast<T*>(shared) + threadIdx.x * kSize) {}
+  static __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x % kLanes); }
 
-  __device__ __forceinline__ void read(const Span<T>& z, int chunk) {
-    const Pack<T> nothing = filled<T>(-Device<S>::infinity());
-    const int packs = z.packs();
-    // the whole packs first, so that all of them are on their way before the ends are put together
-#pragma unroll
-    for (int k = 0; k < kPacks; ++k) {
-      x[k] = nothing;
-      if (z.whole(pack(chunk, k))) x[k] = z.load(pack(chunk, k));
-    }
-#pragma unroll
-    for (int k = 0; k < kPacks; ++k) {
-      const int p = pack(chunk, k);
-      if (p < packs && !z.whole(p)) z.load_part(p, x[k]);
-    }
-  }
-
-  // The label is no other class: in its place goes what neither maximum nor sum sees.
-  __device__ __forceinline__ void mask(const Span<T>& z, int chunk, int y) {
-    replace(z, chunk, y, -Device<S>::infinity());
-  }
-
-  __device__ __forceinline__ void replace(const Span<T>& z, int chunk, int j, S value) {
-#pragma unroll
-    for (int k = 0; k < kPacks; ++k) {
-      const int e_of_j = j - z.first(pack(chunk, k));
-      if (static_cast<unsigned>(e_of_j) < static_cast<unsigned>(Pack<T>::kSize))
-        for_elements<T>([&](int e) {  // without a branch, which the compiler would make a run-time index
-          narrow(e == e_of_j ? value : S(widen(x[k].at[e])), x[k].at[e]);
-        });
-    }
-  }
-
-  // body(x) for every element, those outside the row and the label as -infinity
+  // body(k, j) for the edges: edge[k] is element j of the row, or there is none and j < 0
   template <class Body>
-  __device__ __forceinline__ void for_each(Body body) const {
+  __device__ __forceinline__ void for_edges(Body body) {
 #pragma unroll
-    for (int k = 0; k < kPacks; ++k) for_elements<T>([&](int e) { body(widen(x[k].at[e])); });
+    for (int k = 0; k < kEdges; ++k) body(k, has_edges ? z.edge(k * kLanes + lane()) : -1);
   }
 
-  // This thread's sums, relative to the maximum over its warp's part of the row.
-  __device__ __forceinline__ Sums<S> sums(const Span<T>& z, int chunk, int y, bool margin) const {
-    Sums<S> s = no_sums<S>();
-    for_each([&](S v) { s.max = v > s.max ? v : s.max; });
-    s.max = group_max<(kLanes < 32 ? kLanes : 32)>(s.max);
-    const S m = finite_or_zero(s.max);
-    for_each([&](S v) { s.sum_exp += fast_exp(v - m); });
-    if (margin) return s;
+  __device__ __forceinline__ void place(int chunk, int most) {
+    const int before = chunk * most * kLanes + lane();  // packs
+    first = z.first(before);
+    slots = (z.packs - before + kLanes - 1) / kLanes;
+    slots = slots < 0 ? 0 : slots < most ? slots : most;
+    has_edges = chunk == 0;
+  }
+
+  __device__ __forceinline__ void read() {
+    const T* from = z.begin + first;
+#pragma unroll 4
+    for (int k = 0; k < slots; ++k) copy_pack_async(slot + k * kSlotStep, from + k * kStep);
+    for_edges([&](int k, int j) { edge[k] = j < 0 ? -Device<S>::infinity() : S(widen(z.begin[j])); });
+    wait_for_copies();
+  }
+
+  // body(j, z_j) for every element that is held
+  template <class Body>
+  __device__ __forceinline__ void for_each(Body body) {
+#pragma unroll 1
+    for (int k = 0; k < slots; ++k) {
+      const Pack<T> x = load_pack(slot + k * kSlotStep);
 #pragma unroll
-    for (int k = 0; k < kPacks; ++k) {
-      const int first = z.first(pack(chunk, k));
-      for_elements<T>([&](int e) {
-        if (!z.has(first + e) || first + e == y) return;
-        s.sum += widen(x[k].at[e]) - m;
-        s.count += 1;
-      });
+      for (int e = 0; e < kSize; ++e) body(first + k * kStep + e, x.at(e));
     }
+    for_edges([&](int k, int j) { body(j, edge[k]); });
+  }
+
+  __device__ __forceinline__ bool owns_pack_of(int j) const {
+    const int past = j - first;
+    return past >= 0 && past % kStep < kSize && past / kStep < slots;
+  }
+
+  // The label is none of the other classes: neither maximum nor sum_exp sees -infinity.
+  __device__ __forceinline__ void mask(int y) {
+    if (owns_pack_of(y)) {
+      const int past = y - first;
+      narrow(-Device<S>::infinity(), slot[past / kStep * kSlotStep + past % kStep]);
+    }
+    for_edges([&](int k, int j) { edge[k] = j == y ? -Device<S>::infinity() : edge[k]; });
+  }
+
+  // This thread's sums over the other classes, relative to the maximum over its warp's part of the row.
+  __device__ __forceinline__ Sums<S> sums(int y, bool margin) {
+    Sums<S> s = no_sums<S>();
+    if (y >= 0) mask(y);
+    for_each([&](int, S v) { s.max = v > s.max ? v : s.max; });
+    s.max = group_max<kGroup>(s.max);
+    const S m = finite_or_zero(s.max);
+    for_each([&](int, S v) { s.sum_exp += fast_exp(v - m); });
+    if (margin) return s;
+    for_each([&](int j, S v) {
+      if (j < 0 || j == y) return;
+      s.sum += v - m;
+      s.count += 1;
+    });
     return s;
   }
 
-  __device__ __forceinline__ void write_gradient(const Span<T>& z, int chunk, int y, bool ignored,
-                                                 const Coefficients<S>& c, T* grad) {
-    const int packs = z.packs();
-#pragma unroll
-    for (int k = 0; k < kPacks; ++k)
-      for_elements<T>([&](int e) { narrow(ignored ? S(0) : gradient(c, S(widen(x[k].at[e]))), x[k].at[e]); });
-    if (!ignored && y >= 0) replace(z, chunk, y, c.g_y);
-#pragma unroll
-    for (int k = 0; k < kPacks; ++k)
-      if (pack(chunk, k) < packs) write_pack(grad, z.first(pack(chunk, k)), z.count, x[k]);
+  // Writes f(z_j) for what is held; to: the gradient's row.
+  template <class F>
+  __device__ __forceinline__ void write(T* to, F f) {
+    T* at = to + first;
+    if (is_aligned(at)) {
+#pragma unroll 1
+      for (int k = 0; k < slots; ++k) {
+        const Pack<T> x = load_pack(slot + k * kSlotStep);
+        Pack<T> g;
+        g.set([&](int e) { return f(x.at(e)); });
+        store_pack(at + k * kStep, g);
+      }
+    } else {  // a gradient that lies otherwise than the logits
+      for (int k = 0; k < slots; ++k)
+        for (int e = 0; e < kSize; ++e) narrow(f(widen(slot[k * kSlotStep + e])), at[k * kStep + e]);
+    }
+    for_edges([&](int k, int j) {
+      if (j >= 0) narrow(f(edge[k]), to[j]);
+    });
+  }
+
+  __device__ __forceinline__ void write_label(T* to, int y, S g_y) {
+    bool mine = owns_pack_of(y);
+    for_edges([&](int, int j) { mine |= j == y; });
+    if (mine) narrow(g_y, to[y]);  // after this thread's own store of that pack
   }
 };
 
-template <class Job, int kLanes, int kPacks>
-__global__ void __launch_bounds__(kRowThreads<kLanes>) row_kernel(const __grid_constant__ Job job) {
+// most: slots of each thread, with 16 * most bytes of shared memory for each
+template <class Job, int kLanes>
+__global__ void __launch_bounds__(kRowThreads<kLanes>, kRowBlocks<typename Job::S, kLanes>)
+    row_kernel(const __grid_constant__ Job job, int most) {
   using T = typename Job::T;
   using S = typename Job::S;
+  IMAE_DYNAMIC_SHARED(bytes);
   constexpr int kRows = kRowThreads<kLanes> / kLanes;  // of a block, at a time
+  constexpr int kGroup = Held<T, kLanes>::kGroup;
   const auto& rows = job.rows;
   const S scale = job.scale();
   Totals totals{0, 0, 0};
@@ -106,28 +146,27 @@ __global__ void __launch_bounds__(kRowThreads<kLanes>) row_kernel(const __grid_c
        i += static_cast<int64_t>(gridDim.x) * kRows) {
     const Label t = label_of(rows, i);
     const Span<T> z(static_cast<const T*>(rows.logits) + rows.logits_view.row(i), static_cast<int>(rows.C));
-    const int chunks = (z.packs() + kLanes * kPacks - 1) / (kLanes * kPacks);
-    Chunk<T, kLanes, kPacks> chunk;
+    const int chunks = z.packs <= most * kLanes ? 1 : (z.packs + most * kLanes - 1) / (most * kLanes);
+    Held<T, kLanes> held(z, bytes);
     Coefficients<S> c{0, 0, 0, 0};
+    held.place(Job::kForward && !t.ignored ? 0 : chunks - 1, most);
     // a short row is not worth waiting for its label; a long one is not worth reading if it is ignored
-    if (kLanes <= 32 || !t.ignored) chunk.read(z, Job::kForward ? 0 : chunks - 1);
+    if (kLanes <= 32 || !t.ignored) held.read();
     if constexpr (Job::kForward) {
       if (t.ignored) {
-        if (threadIdx.x % kLanes == 0) job.ignore(i);
+        if (held.lane() == 0) job.ignore(i);
       } else {
-        const S z_y = t.y >= 0 ? widen(z.begin[t.y]) : S(0);
-        Sums<S> sums = no_sums<S>();
-        for (int k = 0;;) {
-          chunk.mask(z, k, t.y);
-          sums = merge(sums, chunk.sums(z, k, t.y, job.loss.margin));
-          if (++k == chunks) break;
-          chunk.read(z, k);
+        const S z_y = t.y >= 0 ? S(widen(z.begin[t.y])) : S(0);
+        Sums<S> sums = held.sums(t.y, job.loss.margin);
+        for (int k = 1; k < chunks; ++k) {
+          held.place(k, most);
+          held.read();
+          sums = merge(sums, held.sums(t.y, job.loss.margin));
         }
-        constexpr int kGroup = kLanes < 32 ? kLanes : 32;
         sums.sum_exp = group_sum<kGroup>(sums.sum_exp);
         if (!job.loss.margin) sums.sum = group_sum<kGroup>(sums.sum), sums.count = group_sum<kGroup>(sums.count);
         if constexpr (kLanes > 32) sums = across_warps<kLanes / 32>(sums, turn ^= 1);
-        c = job.evaluate(i, t, sums, z_y, scale, threadIdx.x % kLanes == 0, totals);
+        c = job.evaluate(i, t, sums, z_y, scale, held.lane() == 0, totals);
       }
     } else {
       c = job.saved(i, scale);
@@ -135,9 +174,14 @@ __global__ void __launch_bounds__(kRowThreads<kLanes>) row_kernel(const __grid_c
     if (rows.grad) {
       T* grad = static_cast<T*>(rows.grad) + rows.grad_view.row(i);
       for (int k = chunks - 1;;) {
-        chunk.write_gradient(z, k, t.y, t.ignored, c, grad);
+        if (t.ignored)
+          held.write(grad, [](S) { return S(0); });
+        else
+          held.write(grad, [&](S v) { return gradient(c, v); });
+        if (!t.ignored && t.y >= 0) held.write_label(grad, t.y, c.g_y);
         if (--k < 0) break;
-        if (!t.ignored) chunk.read(z, k);
+        held.place(k, most);
+        if (!t.ignored) held.read();
       }
     }
   }

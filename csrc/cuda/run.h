@@ -1,6 +1,7 @@
 // One call for one element type: from the table of tiers to the launch. No <<<>>> here: L launches, on a GPU
 // (launch.h) or in the emulator of the tests, so that both run the same code.
 //   int L::blocks(kernel, wanted, threads, shared)   how many blocks to launch for `wanted` tiles of rows
+//   int64_t L::shared_per_block()                    bytes of shared memory that a block can have
 //   void L::zero(unsigned*)                          zeroes it before the next launch
 //   void L::launch(kernel, blocks, threads, shared, arguments...)
 #pragma once
@@ -25,16 +26,20 @@ void prepare_reduction(const Forward& f, const Reduction& r, int blocks, L& on) 
     on.zero(&r.workspace->ticket);
 }
 
-template <class Job, class Kernel, class L>
-void run_kernel(Kernel kernel, const Job& job, int64_t rows_per_block, int threads, size_t shared, L& on) {
+template <class Job, class Kernel, class L, class... More>
+void run_kernel(Kernel kernel, const Job& job, int64_t rows_per_block, int threads, size_t shared, L& on,
+                More... more) {
   const int blocks = on.blocks(kernel, (job.rows.N + rows_per_block - 1) / rows_per_block, threads, shared);
   if constexpr (Job::kForward) prepare_reduction<typename Job::S>(job.rows, job.reduction, blocks, on);
-  on.launch(kernel, blocks, threads, shared, job);
+  on.launch(kernel, blocks, threads, shared, job, more...);
 }
 
-template <int kLanes, int kPacks, class Job, class L>
+template <int kLanes, class Job, class L>
 void run_rows(const Job& job, L& on) {
-  run_kernel(row_kernel<Job, kLanes, kPacks>, job, kRowThreads<kLanes> / kLanes, kRowThreads<kLanes>, 0, on);
+  constexpr int kThreads = kRowThreads<kLanes>;
+  const int64_t slots = (packs_of(job.rows) + kLanes - 1) / kLanes;
+  const int most = slots_to_hold(slots, 16 * kThreads, on.shared_per_block());
+  run_kernel(row_kernel<Job, kLanes>, job, kThreads / kLanes, kThreads, 16 * size_t(kThreads) * most, on, most);
 }
 
 template <class Job, class L>
@@ -42,11 +47,11 @@ void run_job(const Job& job, L& on) {
   switch (choose_tier(job.rows, std::getenv("IMAE_EXT_TIER"))) {
     case Tier::kTile:
       return run_kernel(tile_kernel<Job>, job, kTileRows, kTileRows, tile_bytes<typename Job::T>(job.rows.C), on);
-    case Tier::kRow2: return run_rows<2, 4>(job, on);
-    case Tier::kRow8: return run_rows<8, 8>(job, on);
-    case Tier::kRow32: return run_rows<32, 8>(job, on);
-    case Tier::kRow128: return run_rows<128, 8>(job, on);
-    case Tier::kRow512: return run_rows<512, 8>(job, on);
+    case Tier::kRow2: return run_rows<2>(job, on);
+    case Tier::kRow8: return run_rows<8>(job, on);
+    case Tier::kRow32: return run_rows<32>(job, on);
+    case Tier::kRow128: return run_rows<128>(job, on);
+    case Tier::kRow256: return run_rows<256>(job, on);
     case Tier::kStrided: return run_kernel(strided_kernel<Job>, job, kStridedThreads, kStridedThreads, 0, on);
   }
 }

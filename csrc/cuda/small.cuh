@@ -32,15 +32,13 @@ __global__ void __launch_bounds__(kSmallThreads) scale_kernel(T* grad, int64_t c
   for (int64_t first = static_cast<int64_t>(blockIdx.x) * kTile; first < count;
        first += static_cast<int64_t>(gridDim.x) * kTile) {
     const Span<T> span(grad + first, static_cast<int>(count - first < kTile ? count - first : kTile));
-    for (int p = threadIdx.x; p < span.packs(); p += kSmallThreads) {
-      Pack<T> x = filled<T>(S(0));
-      if (span.whole(p))
-        x = span.load(p);
-      else
-        span.load_part(p, x);
-      for_elements<T>([&](int e) { narrow(S(widen(x.at[e]) * factor), x.at[e]); });
-      write_pack(grad + first, span.first(p), span.count, x);
+    for (int p = threadIdx.x; p < span.packs; p += kSmallThreads) {
+      Pack<T> x = span.load(p);
+      x.set([&](int e) { return x.at(e) * factor; });
+      store_pack(grad + first + span.first(p), x);
     }
+    const int edge = span.edge(threadIdx.x);
+    if (edge >= 0) narrow(S(widen(span.begin[edge]) * factor), grad[first + edge]);
   }
 }
 

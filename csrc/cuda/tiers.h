@@ -5,7 +5,7 @@
 //   float32.cu ...     which compile run_forward and run_backward of
 //   run.h              choose a tier here, count mean's targets if there are several blocks, launch the tier's kernel
 //   tile.cuh           short rows at any alignment: a thread for each row of a tile in shared memory
-//   row.cuh            longer rows: 2 to 512 threads for each row, which they hold in registers
+//   row.cuh            longer rows: 2 to 256 threads for each, its packs in shared memory
 //   strided.cuh        classes that lie apart: a thread for each position
 //   jobs.h             what all kernels do with a row's sums: Forward evaluates formulas.h, Backward reads them back
 //   reduce.h           sums over lanes, warps, blocks and the grid, in a fixed order
@@ -21,25 +21,27 @@
 
 namespace imae {
 
-enum class Tier : int { kTile, kRow2, kRow8, kRow32, kRow128, kRow512, kStrided };
-constexpr const char* kTierNames[] = {"tile", "row2", "row8", "row32", "row128", "row512", "strided"};
+enum class Tier : int { kTile, kRow2, kRow8, kRow32, kRow128, kRow256, kStrided };
+constexpr const char* kTierNames[] = {"tile", "row2", "row8", "row32", "row128", "row256", "strided"};
 
 // A row's bytes, for the tile: 128 rows of up to 256 bytes leave room for 6 blocks on an SM (8.0: 163 KB), and its
-// conflicts between rows of a multiple of 16 bytes do not arise, for aligned rows go to registers.
+// conflicts between rows of a multiple of 16 bytes do not arise, for aligned rows go to a row tier.
 constexpr int64_t kTileRowBytes = 256;
 
-// The row tiers, by the 16-byte packs that a row takes. Wider than needed, lanes idle and the formulas are evaluated
-// for fewer rows at a time; narrower, the row does not fit in the 8 packs that a thread can hold without spilling.
+// The row tiers, by the 16-byte packs that a row takes. More lanes than needed idle, and the formulas are evaluated
+// for fewer rows at a time; with fewer lanes, a block's rows take more shared memory and each thread more time.
+constexpr int64_t kStaticShared = 4096;  // at most, of a row kernel, and what the driver keeps
+
 struct RowTier {
   Tier tier;
   int64_t packs;
 };
 constexpr RowTier kRowTiers[] = {
-    {Tier::kRow2, 8},       // 2 lanes, 4 packs each: 16 rows a warp share one evaluation of the formulas
-    {Tier::kRow8, 64},      // a row of 8 lanes is read in pieces of 128 bytes, a cache line
+    {Tier::kRow2, 8},       // 16 rows a warp share one evaluation of the formulas
+    {Tier::kRow8, 64},      // 8 lanes read 128 bytes at a time, a cache line
     {Tier::kRow32, 256},    // a warp still needs no barrier
-    {Tier::kRow128, 1024},  // small blocks: while some wait at their barrier others load
-    {Tier::kRow512, -1},    // on chip up to 64 KB; read twice above
+    {Tier::kRow128, 1024},  // small blocks: while one waits at its barrier others load
+    {Tier::kRow256, -1},    // any length
 };
 
 inline int64_t bytes_of(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
@@ -55,6 +57,16 @@ inline bool aligned_rows(const void* data, const View& v, int64_t N, int64_t siz
   return N <= 1 || (v.outer_stride * size % 16 == 0 && (v.inner == 1 || v.inner_stride * size % 16 == 0));
 }
 
+// the most that any row has
+inline int64_t packs_of(const Rows& r) { return (r.C * bytes_of(r.dtype) + 15) / 16; }
+
+// How many slots each thread of a row kernel gets; `slots` would hold the row. Two blocks on an SM, one loading while
+// the other computes, or one if only that can hold the row; if none can, two that take it in chunks.
+inline int slots_to_hold(int64_t slots, int64_t bytes_per_slot, int64_t shared_per_block) {
+  const int64_t room = (shared_per_block - kStaticShared) / bytes_per_slot, half = room / 2;
+  return static_cast<int>(slots <= half ? (slots < 1 ? 1 : slots) : slots <= room ? slots : half);
+}
+
 inline Tier choose_tier(const Rows& r) {
   const View &z = r.logits_view, &g = r.grad_view;
   if (z.class_stride != 1 || (r.grad && g.class_stride != 1)) return Tier::kStrided;
@@ -62,10 +74,9 @@ inline Tier choose_tier(const Rows& r) {
   const bool aligned = aligned_rows(r.logits, z, r.N, size);
   if (!aligned && r.C * size <= kTileRowBytes && dense(z, r.N, r.C) && (!r.grad || dense(g, r.N, r.C)))
     return Tier::kTile;
-  const int64_t packs = (r.C * size + 15) / 16 + (aligned ? 0 : 1);
   for (const RowTier& row : kRowTiers)
-    if (packs <= row.packs) return row.tier;
-  return Tier::kRow512;
+    if (packs_of(r) <= row.packs) return row.tier;
+  return Tier::kRow256;
 }
 
 // `wish` (IMAE_EXT_TIER) names another tier, for tests and measurements; it is heeded where it gives right results:

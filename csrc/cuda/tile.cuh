@@ -11,7 +11,7 @@ constexpr int kTileRows = 128;  // and threads
 
 template <class T>
 constexpr size_t tile_bytes(int64_t C) {
-  return kTileRows * static_cast<size_t>(C) * sizeof(T) + 2 * 16;  // the ends are kept in whole packs
+  return kTileRows * static_cast<size_t>(C) * sizeof(T) + 16;  // it begins as far off alignment as in memory
 }
 
 // The sums over a row in shared memory.
@@ -47,21 +47,17 @@ __global__ void __launch_bounds__(kTileRows) tile_kernel(const __grid_constant__
        first += static_cast<int64_t>(gridDim.x) * kTileRows) {
     const int count = static_cast<int>(rows.N - first < kTileRows ? rows.N - first : kTileRows);
     const Span<T> span(static_cast<const T*>(rows.logits) + first * C, count * C);
-    const int packs = span.packs();
-    for (int p = threadIdx.x; p < packs; p += kTileRows) {
-      Pack<T> x = filled<T>(S(0));
-      if (span.whole(p))
-        x = span.load(p);
-      else
-        span.load_part(p, x);
-      store_pack(tile + p * Pack<T>::kSize, x);
-    }
+    T* begin = tile + (span.head > 0 ? Pack<T>::kSize - span.head : 0);  // so that its packs are aligned here, too
+    for (int p = threadIdx.x; p < span.packs; p += kTileRows) copy_pack_async(begin + span.first(p), span.begin + span.first(p));
+    const int edge = span.edge(threadIdx.x);
+    if (edge >= 0) begin[edge] = span.begin[edge];
     const int64_t i = first + threadIdx.x;
     const bool present = static_cast<int>(threadIdx.x) < count;
     const Label t = present ? label_of(rows, i) : Label{-1, true};
+    wait_for_copies();
     __syncthreads();  // the tile is there
     if (present) {
-      T* z = tile + span.shift + threadIdx.x * C;
+      T* z = begin + threadIdx.x * C;
       Coefficients<S> c{0, 0, 0, 0};
       if constexpr (Job::kForward) {
         if (t.ignored)
@@ -80,8 +76,13 @@ __global__ void __launch_bounds__(kTileRows) tile_kernel(const __grid_constant__
     __syncthreads();  // every row's gradient is in place
     if (rows.grad) {
       T* grad = static_cast<T*>(rows.grad) + first * C;
-      for (int p = threadIdx.x; p < packs; p += kTileRows)
-        write_pack(grad, span.first(p), span.count, load_pack(tile + p * Pack<T>::kSize));
+      if (is_aligned(grad + span.head)) {
+        for (int p = threadIdx.x; p < span.packs; p += kTileRows)
+          store_pack(grad + span.first(p), load_pack(begin + span.first(p)));
+        if (edge >= 0) grad[edge] = begin[edge];
+      } else {  // a gradient that lies otherwise than the logits
+        for (int j = threadIdx.x; j < span.count; j += kTileRows) grad[j] = begin[j];
+      }
     }
     __syncthreads();  // the tile may be overwritten
   }

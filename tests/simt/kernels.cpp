@@ -1,0 +1,22 @@
+// The package's CUDA kernels, dispatch included, in the emulator: as a library for kernels.py, and with main() for the
+// sanitizers (kernels_main.cpp). What ops_cuda.cpp does for tensors, kernels.py does for arrays.
+#include "kernels_library.h"
+
+SIMT_EXPORT const char* run_forward(const imae_simt::ForwardCall* call) {
+  return simt::error_of([&] { imae_simt::forward(*call); });
+}
+
+SIMT_EXPORT const char* run_backward(const imae_simt::BackwardCall* call) {
+  return simt::error_of([&] { imae_simt::backward(*call); });
+}
+
+SIMT_EXPORT const char* run_scale(const imae_simt::ScaleCall* call) {
+  return simt::error_of([&] { imae_simt::scale(*call); });
+}
+
+// the tier that a call would take; -1: its rows are not read in place
+SIMT_EXPORT int tier_of(const imae_simt::RowsCall* call) {
+  imae::Rows rows;
+  if (!imae_simt::fill(*call, rows) || !imae::reads_in_place(rows)) return -1;
+  return static_cast<int>(imae::choose_tier(rows, std::getenv("IMAE_EXT_TIER")));
+}

@@ -1,0 +1,144 @@
+// Calls of the CUDA kernels described by plain structures, and run in the emulator.
+#pragma once
+#include "simt.h"  // before the kernels
+
+#include <memory>
+#include <stdexcept>
+
+#include "cuda/run.h"
+#include "geometry.h"
+
+// To the emulator, thread_local memory is __shared__ memory: the cache in loss.cpp must be another kind.
+#include <array>
+#include <numbers>
+#include <string>
+#include <vector>
+#define thread_local static
+#include "loss.cpp"
+#undef thread_local
+
+namespace imae_simt {
+
+// How the emulator runs a call.
+struct Machine {
+  int64_t seed, resident_blocks, most_blocks, shared_per_block;
+};
+
+class Launcher {
+ public:
+  explicit Launcher(const Machine& m) : machine_(m) {}
+  template <class Kernel>
+  int blocks(Kernel, int64_t wanted, int, size_t shared) const {
+    if (shared > static_cast<size_t>(machine_.shared_per_block)) throw std::runtime_error("too much shared memory");
+    return static_cast<int>(wanted < 1 ? 1 : wanted < machine_.most_blocks ? wanted : machine_.most_blocks);
+  }
+  int64_t shared_per_block() const { return machine_.shared_per_block; }
+  void zero(unsigned* at) { *at = 0; }
+  template <class Kernel, class... Arguments>
+  void launch(Kernel kernel, int blocks, int threads, size_t shared, const Arguments&... arguments) {
+    const simt::Config config{static_cast<unsigned>(blocks), static_cast<unsigned>(threads), shared,
+                              static_cast<unsigned>(machine_.seed), static_cast<unsigned>(machine_.resident_blocks)};
+    simt::launch(config, kernel, arguments...);
+  }
+
+ private:
+  Machine machine_;
+};
+
+struct RowsCall {
+  Machine machine;
+  int64_t dtype, dim;
+  const int64_t *sizes, *logits_strides, *grad_strides;
+  const void *logits, *target;
+  int64_t target_is_int32, ignore_index;
+  void* grad;
+};
+
+struct ForwardCall {
+  RowsCall rows;
+  const double* formula;
+  int64_t formula_count;
+  const void* class_weight;
+  void *value, *coefficients, *p, *weight;
+  int64_t divide_by, mean_gradient;
+  void *loss, *divisor;
+};
+
+struct BackwardCall {
+  RowsCall rows;
+  const void *coefficients, *grad_output, *divisor;
+  int64_t grad_output_is_scalar;
+};
+
+struct ScaleCall {
+  Machine machine;
+  int64_t dtype;
+  void* grad;
+  int64_t count;
+  const void* by;
+  int64_t by_is_double;
+};
+
+inline bool fill(const RowsCall& call, imae::Rows& rows) {
+  const imae::Shape shape{call.sizes, call.logits_strides, call.dim};
+  rows.dtype = static_cast<imae::DType>(call.dtype);
+  rows.N = shape.N();
+  rows.C = shape.C();
+  rows.logits = call.logits;
+  rows.target = call.target;
+  rows.target_is_int32 = call.target_is_int32 != 0;
+  rows.ignore_index = call.ignore_index;
+  rows.grad = call.grad;
+  return imae::make_views(shape, call.grad_strides, rows.logits_view, rows.grad_view);
+}
+
+template <class F>
+void by_type(int64_t dtype, F f) {
+  switch (static_cast<imae::DType>(dtype)) {
+    case imae::DType::kFloat64: return f(double{});
+    case imae::DType::kFloat16: return f(__half{});
+    case imae::DType::kBFloat16: return f(__nv_bfloat16{});
+    default: return f(float{});
+  }
+}
+
+inline void forward(const ForwardCall& call) {
+  imae::Forward f;
+  if (!fill(call.rows, f)) throw std::runtime_error("not read in place");
+  f.loss = &imae::prepare(call.formula, call.formula_count);
+  f.class_weight = call.class_weight;
+  f.value = call.value;
+  f.coefficients = call.coefficients;
+  f.p = call.p;
+  f.weight = call.weight;
+  imae::Reduction r;
+  r.divide_by = static_cast<imae::Reduction::Divisor>(call.divide_by);
+  r.mean_gradient = call.mean_gradient != 0;
+  r.loss = call.loss;
+  r.divisor = call.divisor;
+  const auto workspace = std::make_unique<imae::Workspace>();
+  std::memset(static_cast<void*>(workspace.get()), simt::kPoison, sizeof *workspace);
+  if (r.loss || r.mean_gradient) r.workspace = workspace.get();
+  Launcher on(call.rows.machine);
+  by_type(call.rows.dtype, [&](auto t) { imae::run_forward<decltype(t)>(f, r, on); });
+}
+
+inline void backward(const BackwardCall& call) {
+  imae::Backward b;
+  if (!fill(call.rows, b)) throw std::runtime_error("not read in place");
+  b.coefficients = call.coefficients;
+  b.grad_output = call.grad_output;
+  b.grad_output_is_scalar = call.grad_output_is_scalar != 0;
+  b.divisor = call.divisor;
+  Launcher on(call.rows.machine);
+  by_type(call.rows.dtype, [&](auto t) { imae::run_backward<decltype(t)>(b, on); });
+}
+
+inline void scale(const ScaleCall& call) {
+  Launcher on(call.machine);
+  by_type(call.dtype, [&](auto t) {
+    imae::run_scale<decltype(t)>(call.grad, call.count, call.by, call.by_is_double != 0, on);
+  });
+}
+
+}  // namespace imae_simt

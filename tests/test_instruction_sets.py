@@ -1,0 +1,62 @@
+"""Every instruction set that this processor has: the same cases through each, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import imae_ext
+from imae_ext._extension import compiled
+
+NAMES = ["baseline", "avx2", "avx512"]
+HAS = {"avx512": ("avx512",), "avx2": ("avx512", "avx2"), "baseline": NAMES}  # name -> the best sets that include it
+
+# few classes through lanes, many through sweeps, more than a chunk; either side of every vector length
+CLASSES = [1, 2, 3, 5, 8, 9, 15, 16, 17, 31, 33, 64, 65, 100, 257, 1000, 4096, 4097, 9001]
+FORMULAS = [imae_ext.IMAE(), imae_ext.DM(), 2.0 * imae_ext.NCE() + imae_ext.MAE()]
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 4e-6, torch.bfloat16: 5e-3, torch.float16: 6e-4}
+
+
+def worst_error(dtype: torch.dtype) -> float:
+    """Of values, and of gradients relative to the row's largest entry, against the reference in float64."""
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for C in CLASSES:
+        logits = (4 * torch.randn(19, C, generator=generator)).to(dtype)
+        logits[3] *= 5
+        target = torch.randint(C, (19,), generator=generator)
+        target[5] = -100
+        for formula in FORMULAS:
+            value, grad = imae_ext.value_and_grad(logits, target, formula, reduction="none")
+            exact = logits.double().clone().requires_grad_()
+            expected = imae_ext.reference.robust_loss(exact, target, formula, reduction="none")
+            expected.sum().backward()
+            expected = expected.detach()
+            scale = exact.grad.abs().amax(dim=1, keepdim=True).clamp(min=1e-4 if dtype is torch.float16 else 1e-30)
+            errors = (
+                ((grad.double() - exact.grad) / scale).abs().max(),
+                ((value - expected).abs() / (1e-3 + expected)).max(),
+            )
+            worst = max(worst, *(float(e) for e in errors), float(torch.stack(errors).isnan().any()))
+    return worst
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_instruction_set(name):
+    done = subprocess.run(
+        [sys.executable, __file__], env=os.environ | {"IMAE_EXT_CPU": name}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    used, *errors = done.stdout.split()
+    best = compiled.cpu_instruction_set()
+    assert used == (name if best in HAS[name] else "baseline")
+    for (dtype, tolerance), error in zip(TOLERANCE.items(), errors, strict=True):
+        assert float(error) <= tolerance, (dtype, error)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    print(compiled.cpu_instruction_set(), *(worst_error(dtype) for dtype in TOLERANCE))

@@ -1,0 +1,82 @@
+"""The package as it is installed: its version, its README, its command, and what happens without the extension."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import imae_ext
+
+ROOT = Path(__file__).parents[1]
+
+WITHOUT_EXTENSION = """
+import sys, warnings
+sys.modules["imae_ext._C"] = None  # what a missing or unloadable extension looks like
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import imae_ext
+assert [w.category for w in caught] == [RuntimeWarning] and "pip install" in str(caught[0].message), caught
+import torch
+logits, target = torch.randn(4, 3, requires_grad=True), torch.tensor([0, 1, 2, -100])
+imae_ext.IMAELoss()(logits, target).backward()
+value, grad = imae_ext.value_and_grad(logits, target, imae_ext.IMAE(), out=torch.empty(4, 3))
+assert torch.equal(grad, logits.grad) and grad[3].eq(0).all()
+p, w = imae_ext.row_stats(logits, target, imae_ext.IMAE())
+assert p[3] == 0 and (w[:3] >= 1).all()
+try:
+    imae_ext.imae_loss(logits, target + 5)
+except IndexError as error:
+    print("IndexError:", error)
+"""
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    path = {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *arguments], env=os.environ | path | environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_without_the_extension_the_reference_runs_after_one_warning():
+    done = python("-c", WITHOUT_EXTENSION, IMAE_EXT_REQUIRE="0")
+    assert done.returncode == 0, done.stderr
+    assert "IndexError: imae_ext: expected labels in [0, 3) or ignore_index=-100, got 5 at row 0" in done.stdout
+
+
+def test_a_required_extension_that_is_missing_is_an_error():
+    done = python("-c", "import sys; sys.modules['imae_ext._C'] = None; import imae_ext", IMAE_EXT_REQUIRE="1")
+    assert done.returncode != 0 and "ImportError" in done.stderr or "ModuleNotFoundError" in done.stderr
+
+
+def test_the_command_says_what_was_built():
+    lines = python("-m", "imae_ext").stdout.splitlines()
+    assert lines[0].startswith(f"imae_ext {imae_ext.__version__}, torch ")
+    assert re.fullmatch(r"CPU kernels: (baseline|avx2|avx512), \d+ threads", lines[1])
+    assert lines[2].startswith("CUDA kernels: ")
+
+
+def test_import_adds_little_to_that_of_torch():
+    code = "import torch, time; t = time.perf_counter(); import imae_ext; print(time.perf_counter() - t)"
+    seconds = sorted(float(python("-c", code).stdout) for _ in range(3))[0]
+    assert seconds < 0.15
+
+
+def test_the_version_is_the_same_everywhere():
+    for name, pattern in (("pyproject.toml", r'^version = "(.+)"'), ("CITATION.cff", r"^version: (.+)")):
+        (version,) = re.findall(pattern, (ROOT / name).read_text(), re.MULTILINE)
+        assert version == imae_ext.__version__, name
+
+
+def test_readme_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(example, scope)
+    assert scope["logits"].grad.abs().sum() > 0
+    assert scope["p"].shape == scope["weight"].shape == (128,)
+
+
+def test_readme_names_every_formula_and_function():
+    readme = (ROOT / "README.md").read_text()
+    missing = [name for name in imae_ext.__all__ if not name.endswith("Loss") and name not in readme]
+    assert missing in ([], ["Combination"])

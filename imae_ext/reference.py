@@ -158,7 +158,8 @@ def rows(logits: Tensor, target: Tensor, ignore_index: int, margin: bool) -> tup
         return Row(u, torch.zeros_like(u), C), live, y
     # lse of all classes less each logit: the margin's softplus, then the distance from the others' lse
     to_all = -logsigmoid(-torch.where(alone, 0.0, u))
-    rest = torch.where(own, 0.0, to_all.unsqueeze(-1) + (lse.unsqueeze(-1) - z)).sum(-1)
+    to_each = lse.unsqueeze(-1) - z if C > 2 else torch.zeros_like(z)  # of two classes, the other's lse is its logit
+    rest = torch.where(own, 0.0, to_all.unsqueeze(-1) + to_each).sum(-1)
     return Row(u, torch.where(alone, torch.inf if C > 1 else 0.0, rest), C), live, y
 
 

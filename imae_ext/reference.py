@@ -14,6 +14,7 @@ tensor([[-1.9116,  0.9558,  0.9558]])
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -66,6 +67,7 @@ def _bounded(p: Tensor, r: Tensor, nlp: Tensor, beta: float, lambd: float) -> Te
     """B = integral over margins from u to infinity of expm1(beta p^lambd r).
 
     Down to p = 1/2 it is an integral over r; below that over z = -log(2 p), in s = log1p(z), which suits every lambd.
+    For lambd = 1 the integrand is even in u.
     """
 
     def per_r(t: Tensor) -> Tensor:
@@ -77,12 +79,15 @@ def _bounded(p: Tensor, r: Tensor, nlp: Tensor, beta: float, lambd: float) -> Te
         return torch.exp(s) * torch.expm1(beta * p**lambd * (1 - p)) / (1 - p)
 
     fitted = p >= 0.5
+    if lambd == 1:
+        near = _integral(per_r, torch.minimum(p, r), 32)
+        return torch.where(fitted, near, 2 * _integral(per_r, torch.full_like(r[:1], 0.5), 32) - near)
     above = _integral(per_r, torch.where(fitted, r, 0.5), 32)
-    z = torch.where(fitted, 0.0, nlp - np.log(2))
+    z = torch.where(fitted, 0.0, nlp - math.log(2))
     z_max = 40 / min(lambd, 1.0) if lambd > 0 else 40.0  # where p^lambd no longer matters
     below = _integral(per_s, torch.log1p(z.clamp(max=z_max)), 200)
     if lambd == 0:
-        below = below + np.expm1(beta) * (z - z_max).clamp(min=0)
+        below = below + math.expm1(beta) * (z - z_max).clamp(min=0)
     return above + below
 
 
@@ -92,7 +97,7 @@ def _dm(row: Row, beta: float, lambd: float, eps: float) -> Tensor:
         half = torch.full_like(row.u, 0.5)
         return (bounded - _bounded(half, half, -half.log(), beta, lambd) - row.u) / 2
     d = eps / 2
-    return (-logsigmoid(row.u - np.log1p(d) + np.log(d)) / (1 + d) + bounded) / 2
+    return (-logsigmoid(row.u - math.log1p(d) + math.log(d)) / (1 + d) + bounded) / 2
 
 
 def _nce(row: Row) -> Tensor:

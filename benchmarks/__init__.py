@@ -1,0 +1,1 @@
+"""Measurements of imae_ext: training on noisy labels, and speed."""

@@ -1,0 +1,106 @@
+"""`python -m benchmarks.speed`: time the matrix, print it and the targets, and write it as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from tqdm import tqdm
+
+from . import cases, machine, table, targets
+from .contenders import CONTENDERS
+from .measure import Plan, measure
+from .peers import PEERS
+from .results import FOLDER, CaseResult, Run, save
+
+BUSY = 0.5  # a load above which others are taking part of the machine
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="four shapes, float32, one thread, nothing compiled")
+    parser.add_argument("--shapes", nargs="+", type=cases.parse_shape, help="such as 8192x10 8x19x256x256")
+    parser.add_argument("--dtype", nargs="+", choices=cases.DTYPES["cuda"], help="default: float32 bfloat16")
+    parser.add_argument("--threads", nargs="+", type=int, help="default: 1 2; of no matter on a GPU")
+    parser.add_argument("--device", choices=list(cases.DTYPES), default="cpu")
+    parser.add_argument("--grad-output", nargs="+", type=float, help="default: 1, and 0.5 at one shape")
+    parser.add_argument("--non-leaf", action="store_true", help="logits that are an operator's output")
+    parser.add_argument("--compile", choices=["none", "some", "all"], help="where the compiled contenders take part")
+    parser.add_argument("--only", nargs="+", metavar="KEY", help=f"contenders: {' '.join(labels())}")
+    parser.add_argument("--seconds", type=float, help="time for each case, compiling not counted; default: 3")
+    parser.add_argument("--output", type=Path, help="JSON file; default: results/DEVICE.json, or quick.json")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.only or ()) - set(labels()):
+        parser.error(f"no such contender: {', '.join(sorted(unknown))}")
+    return options
+
+
+def labels() -> dict[str, str]:
+    return {contender.key: contender.label for contender in (*CONTENDERS, *PEERS)}
+
+
+def plan(options: argparse.Namespace) -> Plan:
+    usual = Plan(seconds=1.0, min_rounds=5, compile="none") if options.quick else Plan()
+    return Plan(options.seconds or usual.seconds, usual.min_rounds, options.compile or usual.compile)
+
+
+def chosen_cases(options: argparse.Namespace) -> list[cases.Case]:
+    device = options.device
+    shapes = options.shapes or (cases.QUICK_SHAPES if options.quick else cases.default_shapes(device))
+    dtypes = options.dtype or (("float32",) if options.quick else cases.DTYPES[device])
+    threads = options.threads or ((1,) if options.quick or device == "cuda" else (1, 2))
+    return cases.matrix(shapes, dtypes, threads, device, options.grad_output, not options.non_leaf)
+
+
+def command(options: argparse.Namespace) -> str:
+    """Return what to type to repeat this run; the place of the results is left out."""
+    words = ["python", "-m", "benchmarks.speed"]
+    for name, value in vars(options).items():
+        if name == "output" or value in (None, False) or (name, value) == ("device", "cpu"):
+            continue
+        words.append("--" + name.replace("_", "-"))
+        if isinstance(value, list):
+            words += [cases.shape_name(each) if name == "shapes" else str(each) for each in value]
+        elif value is not True:
+            words.append(str(value))
+    return shlex.join(words)
+
+
+def measure_all(chosen: Sequence[cases.Case], how: Plan, only: Sequence[str] | None = None) -> list[CaseResult]:
+    """Time the cases one after the other, under a progress bar."""
+    contenders = [each for each in (*CONTENDERS, *PEERS) if only is None or each.key in only]
+    results = []
+    with tqdm(chosen, unit="case", dynamic_ncols=True) as bar:
+        for case in bar:
+            bar.set_description(f"{table.heading(case)}, {case.name}")
+            results.append(measure(case, contenders, how))
+    return results
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the tool."""
+    options = parse(arguments)
+    about = machine.describe(options.device)
+    if about["machine"]["cpu_kernels"] == "none":
+        raise SystemExit("imae_ext's kernels are not built: make build")
+    if (before := machine.load()) > BUSY:
+        print(f"The machine is busy (load {before}): expect longer times and wider spreads.")
+    how = plan(options)
+    results = measure_all(chosen_cases(options), how, options.only)
+    about |= {"command": command(options), "settings": vars(how)}
+    run = Run(about, labels(), results)
+
+    path = options.output or FOLDER / ("quick.json" if options.quick else f"{options.device}.json")
+    save(run, path)
+    for name, group in groupby(results, key=lambda result: table.heading(result.case)):
+        print(f"\n{name}\n{table.timing_table(list(group), run.labels)}")
+    print(f"\n{table.losses_table(results, run.labels)}\n")
+    print(table.targets_table(targets.check(results)))
+    print(f"\nWritten: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -80,7 +80,7 @@ def _bounded(p: Tensor, r: Tensor, nlp: Tensor, beta: float, lambd: float) -> Te
 
     fitted = p >= 0.5
     if lambd == 1:
-        near = _integral(per_r, torch.minimum(p, r), 32)
+        near = _integral(per_r, torch.where(fitted, r, p), 32)
         return torch.where(fitted, near, 2 * _integral(per_r, torch.full_like(r[:1], 0.5), 32) - near)
     above = _integral(per_r, torch.where(fitted, r, 0.5), 32)
     z = torch.where(fitted, 0.0, nlp - math.log(2))
@@ -100,6 +100,11 @@ def _dm(row: Row, beta: float, lambd: float, eps: float) -> Tensor:
     return (-logsigmoid(row.u - math.log1p(d) + math.log(d)) / (1 + d) + bounded) / 2
 
 
+def _gce(row: Row, q: float) -> Tensor:
+    x = q * row.nlp
+    return torch.where(x < 0.5, -torch.expm1(-x), 1 - torch.exp(-x)) / q  # expm1's derivative takes exp from expm1
+
+
 def _nce(row: Row) -> Tensor:
     n, d = row.nlp, row.nlp + row.rest
     if row.C == 1:
@@ -112,7 +117,7 @@ VALUE: dict[type[f.Formula], Callable[..., Tensor]] = {
     f.CCE: lambda row: row.nlp,
     f.MAE: lambda row: 2 * row.r,
     f.MSE: lambda row: row.r**2,
-    f.GCE: lambda row, q: -torch.expm1(-q * row.nlp) / q,
+    f.GCE: _gce,
     f.IMAE: lambda row, T, eps: _dm(row, T, 1.0, eps),
     f.DM: _dm,
     f.RCE: lambda row, A: A * row.r,

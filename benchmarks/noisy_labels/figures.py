@@ -1,0 +1,152 @@
+"""The two pictures: training curves, and the weight that each loss gives an example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # pictures go to files; no display is needed
+
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.axes import Axes
+
+import imae_ext
+from imae_ext.formulas import Loss
+
+from .measures import Measures
+from .table import by_loss
+from .training import Result
+
+Array = npt.NDArray[np.float64]
+
+# One colour a loss in every picture, safe for colour-blind readers; other losses take the spare ones.
+COLOURS = {"CCE": "#D55E00", "MAE": "#8C8C8C", "GCE": "#009E73", "IMAE": "#0060A8"}
+SPARE_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#5D3A9B")
+INK = "#333333"
+
+# Where a weight curve is labelled, in p, and on which side: clear of the other curves.
+LABEL_AT = {"CCE": 0.17, "MAE": 0.58, "GCE": 0.3, "IMAE": 0.62}
+LABEL_BELOW = {"GCE"}
+
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "axes.edgecolor": "#AAAAAA",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.grid": True,
+    "grid.color": "#EEEEEE",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 160,
+}
+
+PANELS: tuple[tuple[str, Callable[[Measures], float]], ...] = (
+    ("Test accuracy (%)", lambda measures: measures.test),
+    ("Wrong training labels fitted (%)", lambda measures: measures.noisy_fit),
+    ("Right training labels fitted (%)", lambda measures: measures.clean_fit),
+)
+
+
+def training_curves(results: Sequence[Result], path: Path, title: str) -> None:
+    """Draw test accuracy and the fits of the wrong and the right labels, in percent, against the epoch.
+
+    A line for each loss, the mean over its seeds, in a band of one standard deviation.
+    """
+    groups = by_loss(results)
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(1, len(PANELS), figsize=(13, 4.2), sharey=True)
+        for axes, (heading, value) in zip(panels, PANELS, strict=True):
+            ends = []
+            for i, group in enumerate(groups):
+                name = group[0].recipe.name
+                epochs = [measures.epoch for measures in group[0].history]
+                values = np.array([[value(measures) for measures in run.history] for run in group])
+                mean, spread = values.mean(axis=0), values.std(axis=0, ddof=min(1, len(group) - 1))
+                ink = colour(name, i)
+                axes.fill_between(epochs, mean - spread, mean + spread, color=ink, alpha=0.15, lw=0)
+                axes.plot(epochs, mean, color=ink, lw=2)
+                ends.append((float(mean[-1]), f"{name}  {mean[-1]:.1f}", ink))
+            axes.set(title=heading, xlabel="epoch", ylim=(0, 101), xlim=(0, epochs[-1]))
+            axes.tick_params(length=0)
+            label_ends(axes, ends, gap=5.5)
+        figure.suptitle(title, x=0.005, ha="left", fontsize=12)
+        figure.savefig(path)
+        plt.close(figure)
+
+
+def weight_curves(formulas: Mapping[str, Loss], path: Path) -> None:
+    """Draw the weight w(p) of an example, the L1 norm of its logit gradient, for p from 0 to 1.
+
+    The numbers come from imae_ext.row_stats, so the picture shows what the kernels compute.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.5, 4.8))
+        for i, (name, formula) in enumerate(formulas.items()):
+            p, weight = weight_curve(formula)
+            axes.plot(p, weight, color=colour(name, i), lw=2)
+            at = np.searchsorted(p, LABEL_AT.get(name, p[weight.argmax()]))
+            below = name in LABEL_BELOW
+            axes.annotate(
+                f"{name}  variance {weight.var():.2f}",
+                (p[at], weight[at]),
+                xytext=(4, -5 if below else 5),
+                textcoords="offset points",
+                va="top" if below else "bottom",
+                color=colour(name, i),
+            )
+        axes.set(
+            title="Weight of an example, the L1 norm of its logit gradient",
+            xlabel="p, the predicted probability of its label",
+            xlim=(0, 1),
+            ylim=(0, 8.2),
+        )
+        figure.savefig(path)
+        plt.close(figure)
+
+
+def weight_curve(formula: Loss, points: int = 1001) -> tuple[Array, Array]:
+    """Return (p, w), each (points,), p evenly from 0 to 1: row_stats of two-class logits (logit p, 0)."""
+    p = torch.linspace(0, 1, points, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
+    logits = torch.stack([p.logit(), torch.zeros_like(p)], dim=1)
+    p_y, weight = imae_ext.row_stats(logits, torch.zeros(points, dtype=torch.int64), formula)
+    return p_y.numpy(), weight.numpy()
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float) -> None:
+    """Write each line's (height, text, colour) to the right of the axes, at least `gap` data units apart."""
+    heights: list[float] = []
+    for height, _, _ in sorted(ends):
+        heights.append(max(height, heights[-1] + gap) if heights else height)
+    # Pushing up may leave the top: push the pile back down from there.
+    top = axes.get_ylim()[1]
+    for i in reversed(range(len(heights))):
+        heights[i] = min(heights[i], top - gap / 4)
+        top = heights[i] - gap + gap / 4
+    for at, (_, text, ink) in zip(heights, sorted(ends), strict=True):
+        axes.annotate(
+            text,
+            (1, at),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=ink,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def colour(name: str, index: int) -> str:
+    """Return the colour of a loss, by its name, else by its place among the drawn ones."""
+    return COLOURS.get(name, SPARE_COLOURS[index % len(SPARE_COLOURS)])

@@ -1,0 +1,157 @@
+"""Wrong labels, made reproducibly: symmetric, asymmetric by a class map, or read from a label file.
+
+Rates are exact, not expected: the number of changed labels is `round(rate * n)`, whatever the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+# CIFAR-10's usual confusions: truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog.
+CIFAR10_CLASS_MAP: dict[int, int] = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
+
+# CIFAR-100: the superclass (0 to 19) of each of the 100 fine classes, in their alphabetical order.
+CIFAR100_SUPERCLASS: tuple[int, ...] = (
+    *(4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11),
+    *(6, 11, 5, 10, 7, 6, 13, 15, 3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5),
+    *(5, 19, 8, 8, 15, 13, 14, 17, 18, 10, 16, 4, 17, 4, 2, 0, 17, 4, 18, 17),
+    *(10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16, 12, 9, 13, 15, 13),
+    *(16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class NoisyLabels:
+    """Labels to train on, beside the true ones.
+
+    Attributes:
+        labels: (n,) int64, the labels given to training.
+        clean: (n,) int64, the true labels.
+
+    """
+
+    labels: IntArray
+    clean: IntArray
+
+    @property
+    def noisy(self) -> npt.NDArray[np.bool_]:
+        """(n,) bool: True where the label given to training is wrong."""
+        return np.not_equal(self.labels, self.clean)
+
+    @property
+    def rate(self) -> float:
+        """Share of wrong labels, in [0, 1]."""
+        return float(self.noisy.mean()) if self.labels.size else 0.0
+
+
+def symmetric(labels: npt.ArrayLike, rate: float, num_classes: int, seed: int) -> NoisyLabels:
+    """Relabel `round(rate * n)` randomly chosen examples, evenly over the other classes.
+
+    Within each true class the numbers sent to the other classes differ by at most one.
+
+    Args:
+        labels: (n,) true class indices in [0, num_classes).
+        rate: share of labels to change, in [0, 1].
+        num_classes: number of classes C >= 2.
+        seed: the same seed gives the same noise.
+
+    """
+    clean = _as_labels(labels)
+    _check_rate(rate)
+    if num_classes < 2:
+        raise ValueError(f"symmetric noise needs at least 2 classes, got {num_classes}")
+    if clean.size and clean.max() >= num_classes:
+        raise ValueError(f"expected labels below {num_classes}, got {clean.max()}")
+    generator = np.random.default_rng(seed)
+    changed = generator.permutation(clean.size)[: round(rate * clean.size)]
+    noisy = clean.copy()
+    for label in range(num_classes):
+        rows = changed[clean[changed] == label]
+        # Dealing the other classes round, in a random order, keeps their counts within one of each other.
+        others = generator.permutation(np.delete(np.arange(num_classes), label))
+        noisy[rows] = np.resize(others, rows.size)
+    return NoisyLabels(noisy, clean)
+
+
+def asymmetric(labels: npt.ArrayLike, rate: float, class_map: Mapping[int, int], seed: int) -> NoisyLabels:
+    """Relabel `round(rate * n_c)` examples of each class c in the map to `class_map[c]`.
+
+    Args:
+        labels: (n,) true class indices.
+        rate: share of each mapped class to change, in [0, 1]; classes outside the map stay as they are.
+        class_map: true class -> the class it is mistaken for.
+        seed: the same seed gives the same noise.
+
+    """
+    clean = _as_labels(labels)
+    _check_rate(rate)
+    generator = np.random.default_rng(seed)
+    noisy = clean.copy()
+    for label, mistaken in sorted(class_map.items()):
+        rows = generator.permutation(np.flatnonzero(clean == label))
+        noisy[rows[: round(rate * rows.size)]] = mistaken
+    return NoisyLabels(noisy, clean)
+
+
+def next_in_superclass(superclass: npt.ArrayLike = CIFAR100_SUPERCLASS) -> dict[int, int]:
+    """Map each class to the next one of its superclass, the last to the first.
+
+    Args:
+        superclass: (C,) superclass of each class; CIFAR-100's unless given.
+
+    """
+    groups = np.asarray(superclass)
+    class_map: dict[int, int] = {}
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group).tolist()
+        class_map |= dict(zip(members, members[1:] + members[:1], strict=True))
+    return class_map
+
+
+def from_file(path: str | Path, labels: npt.ArrayLike, *, key: str | None = None) -> NoisyLabels:
+    """Read noisy labels from a file: .npy, .npz (with `key`), or text with one integer a line.
+
+    Args:
+        path: the label file.
+        labels: (n,) true class indices; the file must hold as many.
+        key: name of the array inside an .npz file.
+
+    Raises:
+        ValueError: the file does not hold n non-negative integers, or has no array `key`.
+
+    """
+    path = Path(path)
+    clean = _as_labels(labels)
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            if key not in archive:
+                raise ValueError(f"{path} holds {', '.join(archive)}: give one of them as key, got {key}")
+            noisy = archive[key]
+    elif path.suffix == ".npy":
+        noisy = np.load(path, allow_pickle=False)
+    else:
+        noisy = np.loadtxt(path, dtype=np.int64, ndmin=1)
+    if noisy.shape != clean.shape:
+        raise ValueError(f"{path}: expected {clean.size} labels, got an array of shape {noisy.shape}")
+    return NoisyLabels(_as_labels(noisy), clean)
+
+
+def _as_labels(labels: npt.ArrayLike) -> IntArray:
+    array = np.asarray(labels)
+    if array.ndim != 1 or not (np.issubdtype(array.dtype, np.integer) or array.size == 0):
+        raise ValueError(f"expected one integer label an example, got {array.dtype} of shape {array.shape}")
+    if array.size and array.min() < 0:
+        raise ValueError(f"expected labels of 0 or more, got {array.min()}")
+    return array.astype(np.int64)
+
+
+def _check_rate(rate: float) -> None:
+    if not 0.0 <= rate <= 1.0:
+        raise ValueError(f"expected a noise rate in [0, 1], got {rate}")

@@ -1,10 +1,15 @@
 """The package as it is installed: its version, its README, its command, and what happens without the extension."""
 
+import doctest
+import importlib
 import os
+import pkgutil
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import imae_ext
 
@@ -66,6 +71,13 @@ def test_the_version_is_the_same_everywhere():
     for name, pattern in (("pyproject.toml", r'^version = "(.+)"'), ("CITATION.cff", r"^version: (.+)")):
         (version,) = re.findall(pattern, (ROOT / name).read_text(), re.MULTILINE)
         assert version == imae_ext.__version__, name
+
+
+@pytest.mark.parametrize("name", [m.name for m in pkgutil.iter_modules(imae_ext.__path__) if m.name != "__main__"])
+def test_examples_in_docstrings(name):
+    failed, tried = doctest.testmod(importlib.import_module(f"imae_ext.{name}"))
+    assert failed == 0
+    assert tried > 0 or name in ("_C", "_extension", "checks", "fake", "ops")
 
 
 def test_readme_example_runs():

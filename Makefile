@@ -12,7 +12,7 @@ endif
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 export PATH := $(dir $(PY)):$(PATH)
 
-.PHONY: build demo test lint format clean
+.PHONY: build demo test bench lint format clean
 
 $(CURDIR)/.venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -28,7 +28,12 @@ demo: build
 
 test: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt
-	IMAE_EXT_REQUIRE=1 $(PY) -m pytest $(ARGS)
+	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto $(ARGS)
+
+bench: build
+	$(PIP) -r requirements/demo.txt
+	$(PY) -m benchmarks.speed
+	$(PY) -m benchmarks.speed.figures --readme README.md
 
 lint: $(PY)
 	$(PIP) -r requirements/lint.txt

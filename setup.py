@@ -28,7 +28,14 @@ SOURCES = [
     "cpu/avx2.cpp",
     "cpu/avx512.cpp",
 ]
-CUDA_SOURCES: list[str] = []
+CUDA_SOURCES = [
+    "ops_cuda.cpp",
+    "cuda/dispatch.cu",
+    "cuda/float64.cu",
+    "cuda/float32.cu",
+    "cuda/float16.cu",
+    "cuda/bfloat16.cu",
+]
 
 
 def cuda_home() -> Path | None:
@@ -44,8 +51,6 @@ def cuda_home() -> Path | None:
 
 
 def with_cuda(home: Path | None) -> bool:
-    if not CUDA_SOURCES:
-        return False
     wish = os.environ.get("IMAE_CUDA", "")
     if wish == "1" and home is None:
         sys.exit("imae_ext: IMAE_CUDA=1, but no CUDA toolkit with nvcc was found; set CUDA_HOME")
@@ -73,13 +78,42 @@ def flags() -> list[str]:
     ]
 
 
+def cuda_architectures() -> str:
+    """Choose what to compile for: TORCH_CUDA_ARCH_LIST, or the GPUs that are here, or a broad default."""
+    wish = os.environ.get("TORCH_CUDA_ARCH_LIST")
+    if wish:
+        return wish
+    present = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
+    return ";".join(f"{major}.{minor}" for major, minor in sorted(present)) or "8.0;9.0+PTX"
+
+
+def cuda_options(home: Path, architectures: str) -> dict[str, list]:
+    """Tell CppExtension how to compile and link CUDA, with a torch that may know nothing of it."""
+    os.environ["TORCH_CUDA_ARCH_LIST"] = architectures
+    cpp_extension.CUDA_HOME = str(home)  # torch looks here for nvcc
+    return {
+        "include_dirs": [str(home / "include")],
+        "library_dirs": [str(home / name) for name in ("lib64", "lib") if (home / name).is_dir()],
+        "libraries": ["cudart_static", "rt", "pthread", "dl"],
+        "define_macros": [("IMAE_CUDA_ARCHS", f'"{architectures}"')],
+        "nvcc": ["-O3", "-std=c++20", "-lineinfo", "-Xptxas=-v", "--threads=2"],
+        # keeps libtorch among the needed libraries: under a CUDA torch it brings the symbol of the current stream
+        "link": ["-Wl,--push-state,--no-as-needed", "-ltorch", "-Wl,--pop-state"],
+    }
+
+
 def extension(home: Path | None) -> cpp_extension.CppExtension:
+    cuda = cuda_options(home, cuda_architectures()) if with_cuda(home) and home else {}
+    sources = SOURCES + (CUDA_SOURCES if cuda else [])
     return cpp_extension.CppExtension(
         "imae_ext._C",
-        ["csrc/" + source for source in SOURCES],
-        include_dirs=[pybind11.get_include()],  # before torch's own, older copy
-        extra_compile_args={"cxx": flags()},
-        extra_link_args=["-s", *os.environ.get("IMAE_LDFLAGS", "").split()],
+        ["csrc/" + source for source in sources],
+        include_dirs=[pybind11.get_include(), *cuda.get("include_dirs", [])],  # pybind11 before torch's older copy
+        library_dirs=cuda.get("library_dirs", []),
+        libraries=cuda.get("libraries", []),
+        define_macros=cuda.get("define_macros", []),
+        extra_compile_args={"cxx": flags(), "nvcc": cuda.get("nvcc", [])},
+        extra_link_args=["-s", *cuda.get("link", []), *os.environ.get("IMAE_LDFLAGS", "").split()],
     )
 
 

@@ -66,50 +66,65 @@ inline Tensor new_like(const Tensor& t) {
   return new_strided(t, t.sizes(), t.strides().data(), dtype);
 }
 
+inline bool same_device(const Tensor& x, const Tensor& y) {
+  int32_t type[2] = {}, index[2] = {};
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(x.get(), &type[0]));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(y.get(), &type[1]));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(x.get(), &index[0]));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(y.get(), &index[1]));
+  return type[0] == type[1] && index[0] == index[1];
+}
+
 // The tensors of one call, checked, with the kernel's view of them. They must outlive the view.
 struct Call {
   Tensor logits, target;
-  std::optional<Tensor> grad;
-  ScalarType compute;  // dtype of the loss
+  std::optional<Tensor> grad;  // what the kernel writes; finished_grad() is what the caller gets
+  ScalarType compute;          // dtype of the loss
   Rows rows;
 
   Call(const Tensor& logits_, const Tensor& target_, int64_t ignore_index, std::optional<Tensor> out, bool want_grad,
        bool (*reads_in_place)(const Rows&))
       : logits(logits_), target(dense(target_)), grad(std::move(out)) {
+    check();
+    if (grad) check_out();
+    compute = logits.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+    rows.dtype = *dtype_of(logits);
+    rows.N = shape_of(logits).N();
+    rows.C = shape_of(logits).C();
+    rows.target = target.const_data_ptr();
+    rows.target_is_int32 = target.scalar_type() == ScalarType::Int;
+    rows.ignore_index = ignore_index;
+    if (want_grad && !grad) grad = new_like(logits);
+    if (!in_place(reads_in_place)) rearrange(reads_in_place);
+    rows.logits = logits.const_data_ptr();
+  }
+
+  // The gradient with the layout that the caller expects.
+  Tensor finished_grad() const {
+    if (!wanted_) return *grad;
+    Tensor to = *wanted_;
+    const Tensor classes_second = to.dim() > 2 ? ts::transpose(*grad, 1, 2) : *grad;
+    ts::copy_(to, ts::reshape(classes_second, to.sizes()));
+    return to;
+  }
+
+ private:
+  std::optional<Tensor> wanted_;  // if the kernel writes elsewhere
+
+  void check() const {
     REFUSE_UNLESS(dtype_of(logits).has_value());
     REFUSE_UNLESS(target.scalar_type() == ScalarType::Long || target.scalar_type() == ScalarType::Int);
+    REFUSE_UNLESS(same_device(logits, target));
     REFUSE_UNLESS(logits.dim() >= 1);
     const Shape shape = shape_of(logits);
     REFUSE_UNLESS(shape.C() > 0);
     REFUSE_UNLESS(target.dim() == logits.dim() - 1);
     for (int64_t k = 0, j = 0; k < logits.dim(); ++k)
       if (k != shape.class_dim()) REFUSE_UNLESS(target.size(j++) == logits.size(k));
-    compute = logits.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-    rows.dtype = *dtype_of(logits);
-    rows.N = shape.N();
-    rows.C = shape.C();
-    rows.target = target.const_data_ptr();
-    rows.target_is_int32 = target.scalar_type() == ScalarType::Int;
-    rows.ignore_index = ignore_index;
-    const bool given = grad.has_value();
-    if (given)
-      check_out();
-    else if (want_grad)
-      grad = new_like(logits);
-    if (!in_place(reads_in_place)) {  // a layout that no kernel walks
-      logits = ts::contiguous(logits);
-      STD_TORCH_CHECK(!given || grad->is_contiguous(), "imae_ext: this layout of logits needs a contiguous out");
-      if (want_grad && !given) grad = new_like(logits);
-      in_place(reads_in_place);
-    }
-    rows.logits = logits.const_data_ptr();
-    if (grad) rows.grad = grad->mutable_data_ptr();
   }
-
- private:
   void check_out() const {
     REFUSE_UNLESS(grad->scalar_type() == logits.scalar_type());
-    REFUSE_UNLESS(grad->get_device_index() == logits.get_device_index());
+    REFUSE_UNLESS(same_device(*grad, logits));
     REFUSE_UNLESS(std::ranges::equal(grad->sizes(), logits.sizes()));
     REFUSE_UNLESS(grad->mutable_data_ptr() != logits.const_data_ptr());
   }
@@ -119,12 +134,25 @@ struct Call {
     rows.logits_view = rows.grad_view = View{};
     return make_views(shape_of(logits), strides.data(), rows.logits_view, rows.grad_view) && reads_in_place(rows);
   }
+  // A layout that no kernel walks: work on a copy, (N, d1 * d2 * ..., C).
+  void rearrange(bool (*reads_in_place)(const Rows&)) {
+    const bool spatial = logits.dim() > 2;
+    wanted_ = grad;
+    if (spatial) logits = ts::transpose(ts::flatten(logits, 2, -1), 1, 2);
+    logits = ts::contiguous(logits);
+    if (grad) grad = new_like(logits);
+    rows.grad = grad ? grad->mutable_data_ptr() : nullptr;
+    rows.logits_view = rows.grad_view = View{};
+    rows.logits_view.outer_stride = rows.grad_view.outer_stride = rows.C;
+    REFUSE_UNLESS(reads_in_place(rows));
+  }
 };
 
 inline std::optional<Tensor> class_weight_of(const std::optional<Tensor>& weight, const Call& call) {
   if (!weight) return std::nullopt;
   REFUSE_UNLESS(weight->dim() == 1 && weight->size(0) == call.rows.C);
-  REFUSE_UNLESS(weight->get_device_index() == call.logits.get_device_index());
+  REFUSE_UNLESS(same_device(*weight, call.logits));
+  REFUSE_UNLESS(dtype_of(*weight).has_value());
   return dense(weight->scalar_type() == call.compute ? *weight : ts::to(*weight, call.compute));
 }
 

@@ -280,10 +280,11 @@ IMAE_HD Outcome<M> label_smoothing(const Row<M>& x, typename M::Scalar eps) {
 template <class M>
 IMAE_HD Outcome<M> nce(const Row<M>& x) {
   using S = typename M::Scalar;
-  const auto n = x.nlp, d = n + x.rest, inverse = S(1) / d, square = inverse * inverse, zero = M::set(0);
-  Outcome<M> o{n * inverse, x.r * (x.rest - (x.C - S(1)) * n) * square,
-               n * square,  -(x.r * x.rest + (x.C - S(1)) * x.p * n) * square,
-               zero,        x.p};
+  const auto n = x.nlp, d = n + x.rest, inverse = S(1) / d, zero = M::set(0);
+  const auto n_d = n * inverse, rest_d = x.rest * inverse;  // 1 / d^2 alone would underflow for masked classes
+  Outcome<M> o{n_d,           x.r * (rest_d - (x.C - S(1)) * n_d) * inverse,
+               n_d * inverse, -(x.r * rest_d + (x.C - S(1)) * x.p * n_d) * inverse,
+               zero,          x.p};
   if (x.C == S(2)) {  // q = 1: all in a, where 1 - r = p does not cancel
     o.a = -o.g_y;
     o.b = zero;
@@ -360,6 +361,12 @@ IMAE_HD Outcome<M> evaluate(const Loss<typename M::Scalar>& loss, const Others<M
     total.weight = total.weight + t.coefficient * o.weight;
   }
   total.a = M::select(none, zero, total.a / others.sum_exp);
+  // NaN anywhere in the row, or an infinity that softmax cannot place: the whole row is NaN
+  const auto known = u == u;
+  total.value = M::select(known, total.value, u);
+  total.a = M::select(known, total.a, u);
+  total.b = M::select(known, total.b, u);
+  total.g_y = M::select(known, total.g_y, u);
   return total;
 }
 

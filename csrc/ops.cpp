@@ -114,7 +114,7 @@ std::tuple<Tensor, Tensor> forward_backward_cpu(const Tensor& logits, const Tens
   REFUSE_UNLESS(reduction != kNormalized);
   ask_for_huge_pages(*call.grad);
   Forward f;
-  return {run_forward(call, f, class_weight_of(weight, call), formula, reduction).loss, *call.grad};
+  return {run_forward(call, f, class_weight_of(weight, call), formula, reduction).loss, call.finished_grad()};
 }
 
 Tensor forward_backward_out_cpu(const Tensor& logits, const Tensor& target, const std::optional<Tensor>& weight,
@@ -123,7 +123,9 @@ Tensor forward_backward_out_cpu(const Tensor& logits, const Tensor& target, cons
   const Call call(logits, target, ignore_index, out, true, cpu_kernels().reads_in_place);
   REFUSE_UNLESS(reduction != kNormalized);
   Forward f;
-  return run_forward(call, f, class_weight_of(weight, call), formula, reduction).loss;
+  const Tensor loss = run_forward(call, f, class_weight_of(weight, call), formula, reduction).loss;
+  call.finished_grad();
+  return loss;
 }
 
 std::tuple<Tensor, Tensor, Tensor> forward_save_cpu(const Tensor& logits, const Tensor& target,
@@ -155,7 +157,7 @@ Tensor backward_cpu(const Tensor& logits, const Tensor& target, const Tensor& co
   const auto& kernels = cpu_kernels();
   const int64_t groups = kernels.group_count(b);
   if (groups > 0) for_rows(b, groups, [&](int64_t begin, int64_t end) { kernels.backward(b, begin, end); });
-  return *call.grad;
+  return call.finished_grad();
 }
 
 // grad *= grad_output, a scalar; nothing to do for 1

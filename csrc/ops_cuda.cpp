@@ -100,7 +100,7 @@ std::tuple<Tensor, Tensor> forward_backward_cuda(const Tensor& logits, const Ten
   REFUSE_UNLESS(reduction != kNormalized);
   Forward f;
   Reduction r;
-  return {run_forward(c, f, r, weight, formula, reduction), *c.call.grad};
+  return {run_forward(c, f, r, weight, formula, reduction), c.call.finished_grad()};
 }
 
 Tensor forward_backward_out_cuda(const Tensor& logits, const Tensor& target, const std::optional<Tensor>& weight,
@@ -110,7 +110,9 @@ Tensor forward_backward_out_cuda(const Tensor& logits, const Tensor& target, con
   REFUSE_UNLESS(reduction != kNormalized);
   Forward f;
   Reduction r;
-  return run_forward(c, f, r, weight, formula, reduction);
+  const Tensor loss = run_forward(c, f, r, weight, formula, reduction);
+  c.call.finished_grad();
+  return loss;
 }
 
 std::tuple<Tensor, Tensor, Tensor> forward_save_cuda(const Tensor& logits, const Tensor& target,
@@ -143,7 +145,7 @@ Tensor backward_cuda(const Tensor& logits, const Tensor& target, const Tensor& c
   b.grad_output_is_scalar = grad_output.dim() == 0;
   b.divisor = divisor.const_data_ptr();
   check(cuda_backward(b, c.stream));
-  return *c.call.grad;
+  return c.call.finished_grad();
 }
 
 // grad *= grad_output, a scalar that only the device knows; the kernel returns at once if it is 1

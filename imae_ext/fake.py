@@ -1,4 +1,4 @@
-"""What the operators return, without computing it: shapes and dtypes for torch.compile and export."""
+"""What the operators return, without computing it: shapes and dtypes for torch.compile, export and meta tensors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.library import register_fake
+
+from .checks import check_tensors
 
 
 def _of_loss(logits: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
@@ -17,6 +19,7 @@ def _of_loss(logits: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
 def _loss(
     logits: Tensor, target: Tensor, weight: Tensor | None, formula: list[float], reduction: int, *_: Any
 ) -> Tensor:
+    check_tensors(logits, target, weight)
     return _of_loss(logits, target.shape if reduction == 0 else ())
 
 

@@ -99,7 +99,8 @@ def value_and_grad(
     """
     options = (formula, weight, ignore_index, reduction)
     if compiled:
-        return ops.value_and_grad(logits.detach(), target, options, out)
+        return ops.value_and_grad(logits, target, options, out)
+    checks.check(logits, target, *options)
     z = logits.detach().requires_grad_()
     with torch.enable_grad():
         loss = reference.robust_loss(z, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction)
@@ -136,4 +137,4 @@ def row_stats(logits: Tensor, target: Tensor, formula: Loss, *, ignore_index: in
     """
     if not compiled:
         return reference.row_stats(logits, target, formula, ignore_index=ignore_index)
-    return ops.row_stats(logits.detach(), target, formula, ignore_index)
+    return ops.row_stats(logits, target, formula, ignore_index)

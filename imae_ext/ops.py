@@ -149,6 +149,7 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
     """Compute the loss and its gradient, into `out` if given, outside autograd."""
     formula, weight, ignore_index, reduction = options
     try:
+        logits = logits.detach()
         code = checks.REDUCTIONS[reduction]
         if reduction == "normalized":
             value, *rows = _forward_save(logits, target, weight, formula.packed, code, ignore_index)
@@ -167,7 +168,7 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
 def row_stats(logits: Tensor, target: Tensor, formula: Loss, ignore_index: int) -> Pair:
     """Compute p_y and the example weight of each row."""
     try:
-        return cast(Pair, _row_stats(logits, target, formula.packed, ignore_index))
+        return cast(Pair, _row_stats(logits.detach(), target, formula.packed, ignore_index))
     except Exception:
         _explain(logits, target, (formula, None, ignore_index, "normalized"))
         raise

@@ -105,11 +105,21 @@ def _gce(row: Row, q: float) -> Tensor:
     return torch.where(x < 0.5, -torch.expm1(-x), 1 - torch.exp(-x)) / q  # expm1's derivative takes exp from expm1
 
 
+def _focal(row: Row, gamma: float) -> Tensor:
+    infinite = row.u == -torch.inf
+    focus = torch.exp(gamma * logsigmoid(-row.u)) if gamma > 0 else torch.ones_like(row.u)
+    return torch.where(infinite, row.nlp, focus * torch.where(infinite, 0.0, row.nlp))
+
+
 def _nce(row: Row) -> Tensor:
     n, d = row.nlp, row.nlp + row.rest
     if row.C == 1:
         return torch.ones_like(n) + 0 * n
-    return torch.where(n < row.rest, n / d, 1 - row.rest / d)  # the smaller term: its derivative has no cancellation
+    infinite = d == torch.inf  # some logit is: the limit is constant
+    rest, d = torch.where(infinite, 0.0, row.rest), torch.where(infinite, 1.0, d)
+    finite_n = torch.where(infinite, 0.0, n)
+    ratio = torch.where(n < rest, finite_n / d, 1 - rest / d)  # the smaller term: its derivative has no cancellation
+    return torch.where(infinite, torch.where(n == torch.inf, 1.0, 0.0).to(n.dtype), ratio)
 
 
 # one line for each formula, as in csrc/formulas.h
@@ -121,7 +131,7 @@ VALUE: dict[type[f.Formula], Callable[..., Tensor]] = {
     f.IMAE: lambda row, T, eps: _dm(row, T, 1.0, eps),
     f.DM: _dm,
     f.RCE: lambda row, A: A * row.r,
-    f.Focal: lambda row, gamma: torch.exp(gamma * logsigmoid(-row.u)) * row.nlp,
+    f.Focal: _focal,
     f.TaylorCE: lambda row, t: sum((row.r**k / k for k in range(2, int(t) + 1)), row.r),
     f.AGCE: lambda row, a, q: (a + row.p) ** q * torch.expm1(q * torch.log1p(row.r / (a + row.p))) / q,
     f.AUL: lambda row, a, q: -((a - 1 + row.r) ** q) * torch.expm1(-q * torch.log1p(row.r / (a - 1))) / q,
@@ -159,18 +169,23 @@ def rows(logits: Tensor, target: Tensor, ignore_index: int, margin: bool) -> tup
     y = label.clamp(0, C - 1)  # a label out of range gives NaN below, not an access out of bounds
     z = torch.where(live.unsqueeze(-1), z, 0.0)  # so that a NaN in an ignored row stays there
     own = y.unsqueeze(-1) == torch.arange(C, device=y.device)
+    top = torch.where(own, -torch.inf, z.detach()).amax(-1, keepdim=True)
+    z = z - torch.where(torch.isfinite(top), top, 0.0)  # a common offset would cost digits
     z_y = z.gather(-1, y.unsqueeze(-1)).squeeze(-1)
-    alone = ((z == -torch.inf) | own).all(-1)  # no other class has any mass
+    alone = ((z == -torch.inf) | own).all(-1) & (z_y != -torch.inf)  # no other class has any mass
     others = torch.where(own, -torch.inf, z)
     lse = torch.where(alone.unsqueeze(-1), 0.0, others).logsumexp(-1)
-    u = torch.where(alone, z_y - z_y + torch.inf, z_y - lse).where((z_y != torch.inf) & (y == label), torch.nan)
+    u = torch.where(alone, z_y - z_y + torch.inf, z_y - lse)
+    u = u * torch.where((z_y != torch.inf) & (lse != torch.inf) & (y == label), 1.0, torch.nan).to(u.dtype)
     if margin:
         return Row(u, torch.zeros_like(u), C), live, y
-    # lse of all classes less each logit: the margin's softplus, then the distance from the others' lse
-    to_all = -logsigmoid(-torch.where(alone, 0.0, u))
-    to_each = lse.unsqueeze(-1) - z if C > 2 else torch.zeros_like(z)  # of two classes, the other's lse is its logit
+    # lse of all classes less each logit: from that of the others, the margin's softplus further
+    to_all = torch.where(alone, z_y, -logsigmoid(-torch.where(alone, 0.0, u)))
+    to_each = lse.unsqueeze(-1) - z
+    if C == 2:  # the other's lse is its logit
+        to_each = torch.where(alone.unsqueeze(-1), to_each, 0.0)
     rest = torch.where(own, 0.0, to_all.unsqueeze(-1) + to_each).sum(-1)
-    return Row(u, torch.where(alone, torch.inf if C > 1 else 0.0, rest), C), live, y
+    return Row(u, rest, C), live, y
 
 
 def robust_loss(

@@ -95,9 +95,16 @@ __device__ __forceinline__ Pack<T> load_pack(const T* aligned) {
   return {{raw.x, raw.y, raw.z, raw.w}};
 }
 
+// To global memory. The compiler may take a plain assignment apart into words.
 template <class T>
 __device__ __forceinline__ void store_pack(T* aligned, const Pack<T>& pack) {
-  *reinterpret_cast<uint4*>(aligned) = make_uint4(pack.word[0], pack.word[1], pack.word[2], pack.word[3]);
+#ifdef SIMT_EMULATOR
+  __stwb(reinterpret_cast<uint4*>(aligned), make_uint4(pack.word[0], pack.word[1], pack.word[2], pack.word[3]));
+#else
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(aligned)), "r"(pack.word[0]),
+               "r"(pack.word[1]), "r"(pack.word[2]), "r"(pack.word[3])
+               : "memory");
+#endif
 }
 
 // Copies 16 bytes from global to shared memory, past the registers, so that many copies are on their way at once.
@@ -105,7 +112,7 @@ __device__ __forceinline__ void store_pack(T* aligned, const Pack<T>& pack) {
 template <class T>
 __device__ __forceinline__ void copy_pack_async(T* shared, const T* global) {
 #ifdef SIMT_EMULATOR
-  store_pack(shared, load_pack(global));
+  *reinterpret_cast<uint4*>(shared) = *reinterpret_cast<const uint4*>(global);
 #else
   const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");

@@ -45,7 +45,8 @@ struct ForwardJob {
       static_assert(kCountBlocks == 32);
       targets = group_sum<32>(reduction.workspace->counts[threadIdx.x % 32]);
     } else {
-      for (int64_t i = threadIdx.x; i < rows.N; i += blockDim.x) targets += target_weight<S>(rows, rows.class_weight, i);
+      for (int64_t i = threadIdx.x; i < rows.N; i += blockDim.x)
+        targets += target_weight<S>(rows, rows.class_weight, i);
       targets = block_sum({0, 0, targets}).targets;
     }
     return static_cast<S>(1 / targets);
@@ -103,9 +104,7 @@ struct BackwardJob {
   static constexpr bool kForward = false;
   Backward rows;
 
-  __device__ __forceinline__ S scale() const {
-    return rows.divisor ? 1 / *static_cast<const S*>(rows.divisor) : S(1);
-  }
+  __device__ __forceinline__ S scale() const { return rows.divisor ? 1 / *static_cast<const S*>(rows.divisor) : S(1); }
   __device__ __forceinline__ Coefficients<S> saved(int64_t i, S scale) const {
     const S by = static_cast<const S*>(rows.grad_output)[rows.grad_output_is_scalar ? 0 : i] * scale;
     const auto c = static_cast<const Coefficients<S>*>(rows.coefficients)[i];

@@ -46,8 +46,7 @@ template <class S>
 __device__ __forceinline__ Sums<S> merge(const Sums<S>& x, const Sums<S>& y) {
   const S max = x.max > y.max ? x.max : y.max, m = finite_or_zero(max);
   const S dx = finite_or_zero(x.max) - m, dy = finite_or_zero(y.max) - m;
-  return {max,
-          (x.sum_exp == 0 ? S(0) : x.sum_exp * fast_exp(dx)) + (y.sum_exp == 0 ? S(0) : y.sum_exp * fast_exp(dy)),
+  return {max, (x.sum_exp == 0 ? S(0) : x.sum_exp * fast_exp(dx)) + (y.sum_exp == 0 ? S(0) : y.sum_exp * fast_exp(dy)),
           (x.sum + x.count * dx) + (y.sum + y.count * dy), x.count + y.count};
 }
 

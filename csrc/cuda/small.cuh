@@ -8,8 +8,8 @@ constexpr int kSmallThreads = 256;
 
 // Before a forward kernel of several blocks: part of the sum of the targets' weights from each block, and its ticket.
 template <class S>
-__global__ void __launch_bounds__(kSmallThreads) count_targets(const Rows rows, const void* class_weight,
-                                                               Workspace* workspace) {
+__global__ void __launch_bounds__(kSmallThreads)
+    count_targets(const Rows rows, const void* class_weight, Workspace* workspace) {
   double targets = 0;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kSmallThreads + threadIdx.x; i < rows.N;
        i += kCountBlocks * kSmallThreads)
@@ -22,11 +22,11 @@ __global__ void __launch_bounds__(kSmallThreads) count_targets(const Rows rows, 
 
 // grad *= *by, for count elements that lie one after the other. Reads nothing but `by` if that is 1.
 template <class T>
-__global__ void __launch_bounds__(kSmallThreads) scale_kernel(T* grad, int64_t count, const void* by,
-                                                              bool by_is_double) {
+__global__ void __launch_bounds__(kSmallThreads)
+    scale_kernel(T* grad, int64_t count, const void* by, bool by_is_double) {
   using S = ScalarOf<T>;
-  const S factor = by_is_double ? static_cast<S>(*static_cast<const double*>(by))
-                                : static_cast<S>(*static_cast<const float*>(by));
+  const S factor =
+      by_is_double ? static_cast<S>(*static_cast<const double*>(by)) : static_cast<S>(*static_cast<const float*>(by));
   if (factor == 1) return;
   constexpr int kTile = kSmallThreads * Pack<T>::kSize;
   for (int64_t first = static_cast<int64_t>(blockIdx.x) * kTile; first < count;

@@ -16,8 +16,7 @@ struct Batch {
   S x[kBatch];
   __device__ __forceinline__ Batch(const T* z, int64_t stride, int begin, int C) {
 #pragma unroll
-    for (int k = 0; k < kBatch; ++k)
-      x[k] = begin + k < C ? S(widen(z[(begin + k) * stride])) : -Device<S>::infinity();
+    for (int k = 0; k < kBatch; ++k) x[k] = begin + k < C ? S(widen(z[(begin + k) * stride])) : -Device<S>::infinity();
   }
   __device__ __forceinline__ Sums<S> sums(int begin, int C, int y, bool margin) const {
     Sums<S> s = no_sums<S>();

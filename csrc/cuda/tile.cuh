@@ -48,7 +48,8 @@ __global__ void __launch_bounds__(kTileRows) tile_kernel(const __grid_constant__
     const int count = static_cast<int>(rows.N - first < kTileRows ? rows.N - first : kTileRows);
     const Span<T> span(static_cast<const T*>(rows.logits) + first * C, count * C);
     T* begin = tile + (span.head > 0 ? Pack<T>::kSize - span.head : 0);  // so that its packs are aligned here, too
-    for (int p = threadIdx.x; p < span.packs; p += kTileRows) copy_pack_async(begin + span.first(p), span.begin + span.first(p));
+    for (int p = threadIdx.x; p < span.packs; p += kTileRows)
+      copy_pack_async(begin + span.first(p), span.begin + span.first(p));
     const int edge = span.edge(threadIdx.x);
     if (edge >= 0) begin[edge] = span.begin[edge];
     const int64_t i = first + threadIdx.x;

@@ -18,12 +18,13 @@ NONE, MEAN, SUM, NORMALIZED = range(4)  # reductions
 DIVIDE_BY = {NONE: 0, SUM: 0, MEAN: 1, NORMALIZED: 2}
 
 
-def compile_kernels(output: Path, csrc: Path = CSRC, source: str = "kernels.cpp", sanitizer: str = "") -> Path:
-    """The library, or with `sanitizer` a program."""
-    flags = (f"-I{csrc}",)
+def compile_kernels(output: Path, csrc: Path = CSRC, sanitizer: str = "", few_types: bool = False) -> Path:
+    """The library, or with `sanitizer` the program; `few_types`: float32 and bfloat16 only."""
+    flags = (f"-I{csrc}", *["-DIMAE_SIMT_FEW_TYPES"] * few_types)
+    here = Path(__file__).parent
     if sanitizer:
-        return emulator.compile_program(Path(__file__).parent / source, output, *flags, sanitizer=sanitizer)
-    return emulator.compile_library(Path(__file__).parent / source, output, *flags)
+        return emulator.compile_program(here / "kernels_main.cpp", output, *flags, sanitizer=sanitizer)
+    return emulator.compile_library(here / "kernels.cpp", output, *flags)
 
 
 @dataclass(frozen=True)

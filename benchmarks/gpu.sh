@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Everything that needs a GPU, in one command and under ten minutes: builds for the card, runs the GPU tests, runs the
+# four checkers of compute-sanitizer on small shapes, and times every tier against the copy bandwidth of the same run.
+#   benchmarks/gpu.sh [--dry-run] [FOLDER]     results go to FOLDER, benchmarks/results by default
+# --dry-run prints the steps and checks that what each one needs is there. PYTHON chooses the interpreter.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+dry=0
+[ "${1:-}" = --dry-run ] && { dry=1; shift; }
+out=${1:-benchmarks/results}
+python=${PYTHON:-python3}
+failed=0
+
+step() { # step NAME SECONDS NEEDS COMMAND...: NEEDS are commands and files, separated by commas
+  local name=$1 seconds=$2 needs=$3 missing="" need
+  shift 3
+  for need in ${needs//,/ }; do
+    command -v "$need" >/dev/null 2>&1 || [ -e "$need" ] || missing+=" $need"
+  done
+  if [ "$dry" = 1 ]; then
+    printf '%-10s %s\n           %s\n' "$name" "${missing:+missing:$missing}" "$*"
+    return
+  fi
+  if [ -n "$missing" ]; then
+    echo "== $name: left out, missing:$missing"
+    failed=1
+    return
+  fi
+  local begin=$SECONDS
+  if timeout "$seconds" "$@" >"$out/$name.log" 2>&1; then
+    echo "== $name: ok, $((SECONDS - begin)) s"
+  else
+    echo "== $name: FAILED ($?), $((SECONDS - begin)) s"
+    tail -n 15 "$out/$name.log"
+    failed=1
+  fi
+}
+
+[ "$dry" = 1 ] || mkdir -p "$out"
+export IMAE_EXT_REQUIRE=1 MAX_JOBS=${MAX_JOBS:-8}
+step build 200 "nvcc,$python,setup.py" env IMAE_CUDA=1 "$python" setup.py build_ext --inplace
+step tests 240 "nvidia-smi,tests/test_cuda.py" "$python" -m pytest -q --maxfail=20 tests/test_cuda.py
+for tool in memcheck racecheck initcheck synccheck; do
+  step "$tool" 60 "compute-sanitizer,benchmarks/gpu_shapes.py" \
+    compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" benchmarks/gpu_shapes.py
+done
+step times 90 "nvidia-smi,benchmarks/gpu_times.py" "$python" benchmarks/gpu_times.py "$out/gpu.json"
+[ "$dry" = 1 ] || { [ -e "$out/gpu.json" ] && "$python" benchmarks/gpu_times.py --show "$out/gpu.json"; }
+exit $failed

@@ -1,0 +1,53 @@
+"""What tests share: small batches, gradients through autograd, and the usual parametrisations."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from cases import DTYPES, FORMULAS
+from torch import Tensor
+
+import imae_ext
+from imae_ext import reference
+
+by_formula = pytest.mark.parametrize("spec", FORMULAS, ids=str)
+by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d)[6:])
+by_implementation = pytest.mark.parametrize(
+    "robust_loss", (imae_ext.robust_loss, reference.robust_loss), ids=("kernel", "reference")
+)
+FORMULA = imae_ext.IMAE(T=8.0)
+
+
+def batch(N: int = 8, C: int = 5, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return (3 * torch.randn(N, C, generator=generator)).to(dtype), torch.randint(C, (N,), generator=generator)
+
+
+def gradient(robust_loss, logits: Tensor, target: Tensor, formula, **options) -> tuple[Tensor, Tensor]:
+    leaf = logits.detach().clone().requires_grad_()
+    loss = robust_loss(leaf, target, formula, **options)
+    loss.sum().backward()
+    return loss.detach(), leaf.grad
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    as_integers = {8: torch.int64, 4: torch.int32, 2: torch.int16}[a.dtype.itemsize]
+    return a.dtype == b.dtype and torch.equal(a.contiguous().view(as_integers), b.contiguous().view(as_integers))
+
+
+def varied_rows(C: int = 7, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """(60, C) logits with margins spread over -30 to 30."""
+    generator = torch.Generator().manual_seed(C)
+    logits = torch.randn(60, C, generator=generator, dtype=torch.float64)
+    target = torch.randint(C, (60,), generator=generator)
+    rows = torch.arange(60)
+    logits[rows, target] = -math.inf
+    logits[rows, target] = logits.logsumexp(1) + torch.linspace(-30, 30, 60, dtype=torch.float64)
+    return logits.to(dtype), target
+
+
+def row_gradient(robust_loss, logits: Tensor, target: Tensor, formula, **options) -> tuple[Tensor, Tensor]:
+    """Per-row values (unless said otherwise) and the gradient of their sum."""
+    return gradient(robust_loss, logits, target, formula, **{"reduction": "none", **options})

@@ -1,0 +1,217 @@
+# ruff: noqa: E501
+"""Plants faults in copies of the CUDA kernels and sees that each is caught: python tests/simt/faults.py [NAME ...]
+
+Prints which check caught it: the emulator itself, the numbers against the oracle, or a sanitizer.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
+
+import emulator  # noqa: E402
+from kernels import CSRC, compile_kernels  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    file: str
+    old: str
+    new: str
+    sanitizer: str = ""  # what is expected to catch it; "": the emulator or the numbers
+
+
+UNDEFINED, THREAD = "address,undefined", "thread"
+FAULTS = (
+    Fault("no barrier before the warps' parts are read", "reduce.h", "__syncthreads();  // every warp's part", "// every"),
+    Fault("one buffer for the parts of two rows", "row.cuh", "turn ^= 1", "turn", THREAD),
+    Fault("no barrier when the tile is loaded", "tile.cuh", "__syncthreads();  // the tile is there", ""),
+    Fault("no barrier before the tile is stored", "tile.cuh", "__syncthreads();  // every row's gradient", "// every"),
+    Fault("no barrier before the tile is overwritten", "tile.cuh", "__syncthreads();  // the tile may be", "// the"),
+    Fault("no barrier in the block's sum", "reduce.h", "__syncthreads();  // this call's are written", ""),
+    Fault("the block's sum overwrites the one before", "reduce.h", "__syncthreads();  // an earlier call's parts", "//", THREAD),
+    Fault("no fence before the ticket", "reduce.h", "__threadfence();  // the part is visible", "// the part", THREAD),
+    Fault("no fence after the ticket", "reduce.h", "__threadfence();  // the other blocks' parts", "// the other", THREAD),
+    Fault("the ticket counts one block too few", "reduce.h", "gridDim.x - 1) == gridDim.x - 1", "gridDim.x - 1) == gridDim.x - 2"),
+    Fault("the ticket is never zeroed", "run.h", "on.zero(&r.workspace->ticket);", ";"),
+    Fault("barrier within a branch", "tile.cuh", "if (rows.grad) {\n        for (int j = 0;", "if (rows.grad) {\n        __syncthreads();\n        for (int j = 0;"),
+    Fault("tail of the row left out", "elements.h", "return j < count ? j : -1;", "return j < count - 1 ? j : -1;"),
+    Fault("an element behind the row", "elements.h", "return j < count ? j : -1;", "return j <= count ? j : -1;"),
+    Fault("a pack too many", "elements.h", "packs = (count - head) / kSize;", "packs = (count - head + kSize - 1) / kSize;", UNDEFINED),
+    Fault("loads that ignore alignment", "elements.h", "head = past == 0 ? 0 : kSize - past;", "head = 0; (void)past;", UNDEFINED),
+    Fault("stores that ignore alignment", "elements.h", "return reinterpret_cast<uintptr_t>(p) % 16 == 0;", "return p != nullptr;"),
+    Fault("mask of the whole warp for part of it", "reduce.h", "return ((1u << (kLanes & 31)) - 1) << (threadIdx.x & 31 & ~(kLanes - 1));", "return 0xffffffffu;"),
+    Fault("mask of the wrong lanes", "reduce.h", "(threadIdx.x & 31 & ~(kLanes - 1))", "(threadIdx.x & 31 & ~(2 * kLanes - 1))"),
+    Fault("half of the lanes summed", "reduce.h", "step > 0; step /= 2) x += ", "step > 1; step /= 2) x += "),
+    Fault("the label counts among the others", "row.cuh", "if (y >= 0) mask(y);", ""),
+    Fault("the label counts among the others (tile)", "tile.cuh", "if (j == y) continue;", ""),
+    Fault("a maximum that is too low", "row.cuh", "s.max = v > s.max ? v : s.max;", "s.max = v > s.max && v < 60 ? v : s.max;"),
+    Fault("(-inf) - (-inf)", "device.h", "return max == -Device<S>::infinity() ? S(0) : max;", "return max;"),
+    Fault("infinite factor of an empty sum", "reduce.h", "(x.sum_exp == 0 ? S(0) : x.sum_exp * fast_exp(dx))", "(x.sum_exp * fast_exp(dx))"),
+    Fault("sums merged without rescaling", "reduce.h", "x.sum_exp * fast_exp(dx)", "x.sum_exp"),
+    Fault("offsets of 32 bits", "../kernels.h", "return inner == 1 ? i * outer_stride :", "return inner == 1 ? int32_t(i) * int32_t(outer_stride) :"),
+    Fault("ignored rows written from their logits", "row.cuh", "held.write(grad, [](S) { return S(0); });", "held.write(grad, [&](S v) { return gradient(c, v); });"),
+    Fault("ignored rows count in the mean", "jobs.h", "if (t.ignored) return 0;", ""),
+    Fault("labels out of range used", "jobs.h", "y >= 0 && y < rows.C ? static_cast<int>(y) : -1", "static_cast<int>(y)"),
+    Fault("class weight left out of the gradient", "jobs.h", "c.g_y * scale}", "o.g_y * scale}"),
+    Fault("grad_output of the first row for all", "jobs.h", "rows.grad_output_is_scalar ? 0 : i", "0"),
+    Fault("the label's store before its pack's", "row.cuh", "if (mine) narrow(g_y, to[y]);", "(void)g_y;"),
+    Fault("blocks start at the same row", "row.cuh", "static_cast<int64_t>(blockIdx.x) * kRows + threadIdx.x / kLanes;", "threadIdx.x / kLanes;"),
+    Fault("maximum folded into the multiplication", "jobs.h", "fast_exp(z - c.max)", "fast_exp(z) * fast_exp(-c.max)"),
+)  # fmt: skip
+
+
+def numbers(library: Path) -> None:
+    """Run in a process of its own: raises if the emulator complains or a number is off."""
+    import torch
+    from cases import FORMULAS, Case
+    from expected import assert_within, expected, rows
+    from kernels import MEAN, NONE, SUM, Kernels, Machine
+
+    torch.set_num_threads(1)
+    kernels = Kernels(library)
+    reductions = {"mean": MEAN, "none": NONE, "sum": SUM}
+    shapes = [
+        (1, 600),
+        (3, 600),
+        (10, 600),
+        (33, 40),
+        (32, 40),
+        (64, 40),
+        (100, 40),
+        (129, 20),
+        (1001, 9),
+        (5000, 4),
+        (9001, 3),
+    ]
+    for k, (C, count) in enumerate(shapes):
+        for dtype, machine in (
+            (torch.float32, Machine(7, 3)),
+            (torch.bfloat16, Machine(1)),
+            (torch.float32, Machine(0, 1, 3, (12 if C >= 5000 else 99) << 10)),
+        ):
+            for values in ("unit", "scale30", "offset1e4"):
+                layout = ("contiguous", "offset3", "padded", "transposed")[k % 3 if C > 200 else (k + len(values)) % 4]
+                reduction = tuple(reductions)[(k + len(values)) % 3]
+                case = Case(
+                    FORMULAS[0 if C == 1 else (4, 14, 18)[k % 3]],
+                    C,
+                    dtype,
+                    layout,
+                    values,
+                    reduction,
+                    k % 2 == 0,
+                    k % 2 == 1,
+                    count,
+                )
+                logits, target, weight = case.inputs()
+                kernels.machine = machine
+                options = {"class_weight": weight, "reduction": reductions[reduction]}
+                formula = tuple(case.formula.build().packed)
+                upstream = 1.0
+                if reduction == "none":
+                    made = kernels.forward(logits, target, formula, save=True, **options)
+                    up = torch.linspace(-1, 2, target.numel()).view(target.shape)
+                    made["grad"], upstream = kernels.backward(logits, target, made, up), up.double().numpy()
+                else:
+                    made = kernels.forward(logits, target, formula, grad=True, **options)
+                wanted = expected(
+                    case.formula, logits, target, weight=weight, reduction=reduction, grad_output=upstream
+                )
+                assert_within(made["loss"], wanted.loss, wanted.loss_allowed, f"{case}: loss")
+                assert_within(rows(made["grad"]), wanted.grad, wanted.grad_allowed, f"{case}: gradient")
+    _special_rows(kernels)
+
+
+def _special_rows(kernels) -> None:
+    import torch
+    from cases import FORMULAS
+    from kernels import MEAN, Machine
+
+    kernels.machine = Machine(7, 3)
+    formula = tuple(FORMULAS[0].build().packed)
+    for C in (10, 300):
+        logits = torch.randn(40, C)
+        logits[3, 1:] = -float("inf")
+        logits[5, : C - 1] = -float("inf")
+        target = torch.zeros(40, dtype=torch.int64)
+        target[5] = C - 1
+        target[7] = C
+        logits[9] = -1000.0  # far below 0, for which the maximum of nothing stands
+        if C == 10:
+            logits = logits.t().contiguous().t()
+        made = kernels.forward(logits, target, formula, reduction=MEAN, grad=True)
+        wrong = made["grad"].isnan().any(dim=1)
+        assert wrong[7] and wrong.sum() == 1, f"C={C}: rows {wrong.nonzero().flatten().tolist()} are NaN, expected 7"
+    # rows 2^31 elements apart, in memory that is never touched but there
+    wide = torch.empty(2, 2**31 + 2**29)[:, :10]
+    wide.copy_(torch.randn(2, 10))
+    target = torch.tensor([1, 2])
+    far = kernels.forward(wide, target, formula, reduction=MEAN, save=True)["coefficients"]
+    near = kernels.forward(wide.contiguous(), target, formula, reduction=MEAN, save=True)["coefficients"]
+    assert torch.allclose(far, near, rtol=1e-5), "offsets overflow"
+
+
+def planted(fault: Fault, folder: Path) -> Path:
+    csrc = folder / "csrc"
+    shutil.copytree(CSRC, csrc)
+    file = csrc / "cuda" / fault.file
+    text = file.read_text()
+    assert text.count(fault.old) == 1, f"{fault.name}: {text.count(fault.old)} places in {fault.file}"
+    file.write_text(text.replace(fault.old, fault.new))
+    return csrc
+
+
+def caught(fault: Fault | None) -> tuple[str, str]:
+    """(what caught it, what it said); ("", "") if nothing did."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        csrc = planted(fault, folder) if fault else CSRC
+        for sanitizer in ("", fault.sanitizer) if fault and fault.sanitizer else ("",):
+            made = compile_kernels(folder / f"kernels{len(sanitizer)}", csrc, sanitizer, few_types=True)
+            if sanitizer:
+                done = emulator.run(made, timeout=300)
+                output, code = done.stdout, done.returncode
+                by = {UNDEFINED: "ASan/UBSan", THREAD: "TSan"}[sanitizer]
+            else:
+                command = [sys.executable, __file__, "--numbers", str(made)]
+                done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+                output, code = done.stdout, done.returncode
+                by = "emulator" if "simt:" in output else "numbers" if "AssertionError" in output else "crash"
+            if code:
+                said = [
+                    line for line in output.splitlines() if "Error" in line or "SUMMARY" in line or "WARNING" in line
+                ]
+                return by, (said or ["exit " + str(code)])[-1].strip()
+    return "", ""
+
+
+def main() -> int:
+    wanted = sys.argv[1:]
+    chosen = [f for f in FAULTS if not wanted or f.name in wanted]
+    with ThreadPoolExecutor(2) as pool:
+        sound = pool.submit(caught, None)
+        missed = 0
+        for fault, (by, said) in zip(chosen, pool.map(caught, chosen), strict=True):
+            missed += not by
+            print(f"{fault.name:46} {by or 'NOT CAUGHT':11} {said[:110]}", flush=True)
+    if sound.result()[0]:
+        print("without a fault:", *sound.result())
+    print(f"{len(chosen) - missed} of {len(chosen)} caught")
+    return 1 if missed or sound.result()[0] else 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--numbers"]:
+        numbers(Path(sys.argv[2]))
+    else:
+        sys.exit(main())

@@ -1,0 +1,91 @@
+// A program for the sanitizers: every kernel and tier on exactly sized heap arrays, blocks interleaved. What is
+// computed is checked elsewhere; here nothing may be read or written that should not be, and nothing may race.
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "kernels_library.h"
+
+namespace {
+
+constexpr int64_t kSizes[] = {8, 4, 2, 2};  // bytes, by dtype
+
+struct Problem {
+  int64_t dtype, N, C, offset;
+  bool strided;
+};
+
+template <class Call>
+void set_rows(Call& rows, const Problem& p, const imae_simt::Machine& m, int64_t (&sizes)[3], int64_t (&strides)[3]) {
+  sizes[0] = 1, sizes[1] = p.C, sizes[2] = p.N;
+  if (!p.strided) sizes[0] = p.N, sizes[2] = 1;
+  strides[0] = p.C * sizes[2], strides[1] = sizes[2], strides[2] = 1;
+  rows.machine = m;
+  rows.dtype = p.dtype;
+  rows.dim = 3;
+  rows.sizes = sizes;
+  rows.logits_strides = rows.grad_strides = strides;
+  rows.ignore_index = -100;
+}
+
+void run(const Problem& p, const imae_simt::Machine& machine) {
+  std::mt19937 random(1);
+  const int64_t size = kSizes[p.dtype], n = p.N * p.C, wide = size == 8 ? 8 : 4;
+  std::vector<unsigned char> logits((n + p.offset) * size), grad((n + p.offset) * size);
+  for (auto& byte : logits) byte = static_cast<unsigned char>(random() & 0x3f);  // finite in every dtype
+  std::vector<int64_t> target(p.N);
+  for (auto& y : target) y = random() % 5 == 0 ? -100 : random() % 17 == 0 ? p.C : int64_t(random() % p.C);
+  std::vector<unsigned char> class_weight(p.C * wide, 0x3f), value(p.N * wide), saved(4 * p.N * wide), loss(wide),
+      divisor(wide);
+  const double formula[] = {imae::kIMAE, 0.5, 8.0, 1e-8, imae::kNCE, 2.0};
+  int64_t sizes[3], strides[3];
+  imae_simt::ForwardCall f{};
+  set_rows(f.rows, p, machine, sizes, strides);
+  f.rows.logits = logits.data() + p.offset * size;
+  f.rows.target = target.data();
+  f.rows.grad = grad.data() + p.offset * size;
+  f.formula = formula;
+  f.formula_count = 6;
+  f.class_weight = class_weight.data();
+  f.divide_by = f.mean_gradient = 1;
+  f.loss = loss.data();
+  imae_simt::forward(f);
+  f.rows.grad = nullptr;
+  f.mean_gradient = 0;
+  f.coefficients = saved.data();
+  f.divisor = divisor.data();
+  imae_simt::forward(f);
+  f.loss = nullptr;
+  f.divide_by = 0;
+  f.value = value.data();
+  imae_simt::forward(f);
+  imae_simt::BackwardCall b{};
+  b.rows = f.rows;
+  b.rows.grad = grad.data() + p.offset * size;
+  b.coefficients = saved.data();
+  b.grad_output = value.data();
+  b.divisor = divisor.data();
+  imae_simt::backward(b);
+  const imae_simt::ScaleCall s{machine, p.dtype, grad.data() + p.offset * size, n, class_weight.data(), size == 8};
+  imae_simt::scale(s);
+}
+
+}  // namespace
+
+int main() {
+#ifdef IMAE_SIMT_FEW_TYPES
+  constexpr int64_t kTypes[] = {1, 3};
+#else
+  constexpr int64_t kTypes[] = {0, 1, 2, 3};
+#endif
+  int64_t seed = 0;
+  for (const int64_t dtype : kTypes)
+    for (const int64_t C : {3, 10, 33, 100, 129, 1001, 5000})
+      for (const bool strided : {false, true}) {
+        if (strided && C > 129) continue;
+        const int64_t N = C > 1000 ? 3 : C > 64 ? 20 : 270;  // more than two blocks take at once
+        const imae_simt::Machine machine{seed % 4, 2, 2, C == 5000 ? 12 << 10 : 99 << 10};
+        run({dtype, N, C, seed++ % 8, strided}, machine);
+      }
+  std::puts("done");
+}

@@ -1,0 +1,67 @@
+"""The reliability contract: half precision, loss scales, thread counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from calls import FORMULA, batch, by_formula, gradient, same_bits
+from cases import Spec
+from expected import assert_within, expected
+
+import imae_ext
+
+
+def test_float16_mean_gradient_is_not_underflowed():
+    """p/N alone is below float16's smallest number; with the loss scale applied before rounding it is exact."""
+    N, scale = 2**14, 2.0**16
+    logits, target = batch(N=N, C=10, dtype=torch.float16)
+    spec = Spec.of("CCE")
+    leaf = logits.clone().requires_grad_()
+    (imae_ext.robust_loss(leaf, target, spec.build()) * scale).backward()
+    wanted = expected(spec, logits, target, grad_output=scale)
+    assert (np.abs(wanted.grad) / scale < 2.0**-24).mean() > 0.2, "the case would not underflow"
+    assert_within(leaf.grad, wanted.grad, wanted.grad_allowed, "gradient")
+
+
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16), ids=("bfloat16", "float16"))
+@by_formula
+def test_half_precision_gives_a_float32_loss(spec, dtype):
+    """Computed in float32 from the logits as they are: the same as from the same numbers in float32."""
+    logits, target = batch(N=40, dtype=dtype)
+    loss, grad = gradient(imae_ext.robust_loss, logits, target, spec.build())
+    wide, wide_grad = gradient(imae_ext.robust_loss, logits.float(), target, spec.build())
+    assert loss.dtype == torch.float32 and torch.allclose(loss, wide, rtol=1e-6, atol=0)
+    assert grad.dtype == dtype
+    assert torch.allclose(grad.float(), wide_grad, rtol=torch.finfo(dtype).eps, atol=6e-8)
+
+
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16), ids=("bfloat16", "float16"))
+def test_autocast(dtype):
+    """Logits come out of the linear layer in half precision, the loss is float32, parameters' gradients float32."""
+    features, target = batch(N=16, C=6)
+    layer = torch.nn.Linear(6, 6)
+    with torch.autocast("cpu", dtype=dtype):
+        logits = layer(features)
+        loss = imae_ext.robust_loss(logits, target, FORMULA)
+    assert logits.dtype == dtype and loss.dtype == torch.float32
+    loss.backward()
+    wanted = gradient(imae_ext.robust_loss, logits.float(), target, FORMULA)[1].sum(0)
+    assert layer.bias.grad.dtype == torch.float32
+    assert torch.allclose(layer.bias.grad, wanted, rtol=2e-2, atol=1e-3)
+
+
+@by_formula
+def test_result_does_not_depend_on_the_thread_count(spec):
+    logits, target = batch(N=1500, C=130)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 7):
+            torch.set_num_threads(threads)
+            loss, grad = imae_ext.value_and_grad(logits, target, spec.build())
+            values, _ = gradient(imae_ext.robust_loss, logits, target, spec.build(), reduction="sum")
+            results.append((loss, values, grad))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(same_bits(a, b) for a, b in zip(results[0], other, strict=True))

@@ -1,0 +1,214 @@
+"""The reliability contract: what is refused, with which error, saying what."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from calls import FORMULA, batch, gradient
+from torch import Tensor
+
+import imae_ext
+from imae_ext import reference
+
+ENTRIES = {
+    "kernel": lambda *a, **k: imae_ext.robust_loss(*a, **k),
+    "kernel_autograd": lambda x, *a, **k: imae_ext.robust_loss(
+        x.clone().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x, *a, **k
+    ),
+    "value_and_grad": lambda *a, **k: imae_ext.value_and_grad(*a, **k),
+    "reference": lambda *a, **k: reference.robust_loss(*a, **k),
+}
+by_entry = pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+
+
+@by_entry
+@pytest.mark.parametrize("index_dtype", (torch.int64, torch.int32), ids=("int64", "int32"))
+@pytest.mark.parametrize(
+    ("bad", "shown"), ((-1, "-1"), (5, "5"), (2**31 - 1, "2147483647"), (-(2**31), "-2147483648")), ids=str
+)
+def test_target_out_of_range(bad, shown, index_dtype, entry):
+    """IndexError naming the first such row and its value."""
+    logits, target = batch()
+    target = target.to(index_dtype)
+    target[3], target[6] = bad, 99
+    with pytest.raises(IndexError, match=rf"^imae_ext: expected .*\[0, 5\).* got {shown} .*\b3\b"):
+        entry(logits, target, FORMULA)
+
+
+@by_entry
+def test_target_beyond_int32_is_not_wrapped(entry):
+    logits, target = batch()
+    target[4] = 2**32 + 1  # 1 when cut to 32 bits
+    with pytest.raises(IndexError, match=r"^imae_ext: expected .*\[0, 5\).* got 4294967297 .*\b4\b"):
+        entry(logits, target, FORMULA)
+
+
+@by_entry
+def test_target_out_of_range_among_several_positions(entry):
+    """Rows are counted in the target's order."""
+    target = torch.zeros(2, 3, 2).long()
+    target[1, 0, 1] = 7
+    with pytest.raises(IndexError, match=r"^imae_ext: .* got 7 .*\b7\b"):
+        entry(torch.zeros(2, 4, 3, 2), target, FORMULA)
+
+
+def test_target_out_of_range_in_row_stats():
+    logits, target = batch()
+    target[2] = 5
+    with pytest.raises(IndexError, match=r"^imae_ext: expected .*\[0, 5\).* got 5 .*\b2\b"):
+        imae_ext.row_stats(logits, target, FORMULA)
+
+
+def test_minus_hundred_is_out_of_range_when_it_is_not_ignored():
+    logits, target = batch()
+    target[1] = -100
+    with pytest.raises(IndexError, match=r"^imae_ext: .* got -100 .*\b1\b"):
+        imae_ext.robust_loss(logits, target, FORMULA, ignore_index=-1)
+
+
+TYPE_ERRORS = {
+    "integer_logits": ({"logits": torch.zeros(8, 5).long()}, r"logits .*dtype .*float32.* got torch\.int64"),
+    "boolean_logits": ({"logits": torch.zeros(8, 5).bool()}, r"logits .*dtype .*float32.* got torch\.bool"),
+    "complex_logits": ({"logits": torch.zeros(8, 5).cfloat()}, r"logits .*dtype .*float32.* got torch\.complex64"),
+    "numpy_logits": ({"logits": np.zeros((8, 5))}, r"logits .*Tensor.* got ndarray"),
+    "list_target": ({"target": [0] * 8}, r"target .*Tensor.* got list"),
+    "float_target": ({"target": torch.zeros(8)}, r"target .*int64.*int32.* got torch\.float32"),
+    "short_target": ({"target": torch.zeros(8).short()}, r"target .*int64.*int32.* got torch\.int16"),
+    "probabilities": ({"target": torch.zeros(8, 5)}, r"target .*int64.*int32.* got torch\.float32.*probabilities"),
+    "integer_weight": ({"weight": torch.ones(5).long()}, r"weight .*got torch\.int64"),
+    "list_weight": ({"weight": [1.0] * 5}, r"weight .*Tensor.* got list"),
+    "formula_by_name": ({"formula": "IMAE"}, r"formula.* got 'IMAE'"),
+    "formula_class": ({"formula": imae_ext.IMAE}, r"formula.* got <class"),
+}
+VALUE_ERRORS = {
+    "short_target": ({"target": torch.zeros(7).long()}, r"target of shape \(8,\), got \(7,\)"),
+    "column_target": ({"target": torch.zeros(8, 1).long()}, r"target of shape \(8,\), got \(8, 1\)"),
+    "scalar_target": ({"target": torch.tensor(0)}, r"target of shape \(8,\), got \(\)"),
+    "vector_needs_scalar": (
+        {"logits": torch.zeros(5), "target": torch.zeros(1).long()},
+        r"target of shape \(\), got \(1,\)",
+    ),
+    "classes_last": (
+        {"logits": torch.zeros(8, 3, 4), "target": torch.zeros(8, 3).long()},
+        r"target of shape \(8, 4\), got \(8, 3\)",
+    ),
+    "scalar_logits": ({"logits": torch.tensor(0.0)}, r"logits of shape .*got"),
+    "long_weight": ({"weight": torch.ones(6)}, r"weight of shape \(5,\), got \(6,\)"),
+    "matrix_weight": ({"weight": torch.ones(1, 5)}, r"weight of shape \(5,\), got \(1, 5\)"),
+    "target_elsewhere": ({"target": torch.zeros(8, device="meta").long()}, r"target on cpu.* got meta"),
+    "weight_elsewhere": ({"weight": torch.ones(5, device="meta")}, r"weight on cpu.* got meta"),
+    "reduction": ({"reduction": "average"}, r"reduction .*mean.*normalized.* got 'average'"),
+    "no_reduction": ({"reduction": None}, r"reduction .* got None"),
+    "normalized_nce": ({"formula": imae_ext.NCE(), "reduction": "normalized"}, r"normalized.* got NCE"),
+    "normalized_smoothing": (
+        {"formula": imae_ext.LabelSmoothing(0.1), "reduction": "normalized"},
+        r"normalized.* got LabelSmoothing",
+    ),
+    "normalized_combination": (
+        {"formula": 2.0 * imae_ext.NCE() + imae_ext.MAE(), "reduction": "normalized"},
+        r"normalized.* got .*NCE",
+    ),
+}
+
+
+def call(entry, **changed):
+    logits, target = batch()
+    arguments = {"logits": logits, "target": target, "formula": FORMULA, **changed}
+    return entry(arguments.pop("logits"), arguments.pop("target"), arguments.pop("formula"), **arguments)
+
+
+@by_entry
+@pytest.mark.parametrize("name", TYPE_ERRORS)
+def test_other_dtypes(name, entry):
+    changed, message = TYPE_ERRORS[name]
+    with pytest.raises(TypeError, match=rf"^imae_ext: expected .*{message}"):
+        call(entry, **changed)
+
+
+@by_entry
+@pytest.mark.parametrize("name", VALUE_ERRORS)
+def test_wrong_shapes_devices_and_reductions(name, entry):
+    changed, message = VALUE_ERRORS[name]
+    with pytest.raises(ValueError, match=rf"^imae_ext: .*{message}"):
+        call(entry, **changed)
+
+
+def test_row_stats_of_a_loss_that_sees_the_whole_row():
+    logits, target = batch()
+    for formula in (imae_ext.NCE(), imae_ext.LabelSmoothing(), imae_ext.NCE() + imae_ext.MAE()):
+        with pytest.raises(ValueError, match=r"^imae_ext: .*row_stats.* got .*(NCE|LabelSmoothing)"):
+            imae_ext.row_stats(logits, target, formula)
+
+
+def test_out_that_does_not_fit():
+    logits, target = batch()
+    with pytest.raises(ValueError, match=r"^imae_ext: expected out .*\(8, 5\).* got .*\(8, 4\)"):
+        imae_ext.value_and_grad(logits, target, FORMULA, out=torch.empty(8, 4))
+    with pytest.raises((TypeError, ValueError), match=r"^imae_ext: expected out .*float32.* got .*float64"):
+        imae_ext.value_and_grad(logits, target, FORMULA, out=torch.empty(8, 5, dtype=torch.float64))
+
+
+PARAMETERS = {
+    "GCE": (imae_ext.GCE, "q", (0.0, -0.1, 1.01)),
+    "IMAE_T": (imae_ext.IMAE, "T", (-1e-9, 64.1)),
+    "IMAE_eps": (imae_ext.IMAE, "eps", (-1e-12, 1.1)),
+    "DM_beta": (imae_ext.DM, "beta", (-0.1, 32.1)),
+    "DM_lambd": (imae_ext.DM, "lambd", (-0.1, 16.1)),
+    "DM_eps": (imae_ext.DM, "eps", (-1e-12, 1.1)),
+    "RCE": (imae_ext.RCE, "A", (0.0, -1.0)),
+    "Focal": (imae_ext.Focal, "gamma", (-0.1, 64.1)),
+    "TaylorCE": (imae_ext.TaylorCE, "t", (0, 65, 2.5)),
+    "AGCE_a": (imae_ext.AGCE, "a", (0.0, -1.0, 1.1e4)),
+    "AGCE_q": (imae_ext.AGCE, "q", (0.0, -1.0, 16.1)),
+    "AUL_a": (imae_ext.AUL, "a", (1.0, 0.5, 1.1e4)),
+    "AUL_q": (imae_ext.AUL, "q", (0.0, -1.0, 16.1)),
+    "AEL": (imae_ext.AEL, "a", (0.0, -1.0, 1.1e4)),
+    "LabelSmoothing": (imae_ext.LabelSmoothing, "eps", (-0.1, 1.1)),
+}
+IN_RANGE = {
+    "GCE": (1.0, 1e-3),
+    "IMAE_T": (0.0, 64.0),
+    "IMAE_eps": (0.0, 1.0),
+    "DM_beta": (0.0, 32.0),
+    "DM_lambd": (0.0, 16.0),
+    "DM_eps": (0.0, 1.0),
+    "RCE": (1e-3, 100.0),
+    "Focal": (0.0, 64.0),
+    "TaylorCE": (1, 64),
+    "AGCE_a": (1e-3, 100.0),
+    "AGCE_q": (1e-3, 16.0),
+    "AUL_a": (1.001, 100.0),
+    "AUL_q": (1e-3, 16.0),
+    "AEL": (1e-3, 1e4),
+    "LabelSmoothing": (0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters(name):
+    """ValueError at construction, naming the parameter and its value; both ends of the range are usable."""
+    formula, parameter, refused = PARAMETERS[name]
+    for value in (*refused, math.nan, math.inf, -math.inf):
+        message = rf"^imae_ext: {formula.__name__}: expected .*\b{parameter}\b.* got {re.escape(str(value))}$"
+        with pytest.raises(ValueError, match=message):
+            formula(**{parameter: value})
+    logits, target = batch(dtype=torch.float64)
+    for value in IN_RANGE[name]:
+        loss, grad = gradient(imae_ext.robust_loss, logits, target, formula(**{parameter: value}))
+        assert loss.isfinite() and grad.isfinite().all()
+
+
+def test_more_terms_than_one_pass_takes():
+    four = imae_ext.CCE() + imae_ext.MAE() + imae_ext.MSE() + imae_ext.NCE()
+    with pytest.raises(ValueError, match=r"^imae_ext: .*4.*"):
+        four + imae_ext.RCE()
+
+
+@pytest.mark.parametrize("factor", (math.nan, math.inf))
+def test_factor_that_is_not_finite(factor):
+    with pytest.raises(ValueError, match=r"^imae_ext: "):
+        factor * imae_ext.CCE()

@@ -1,0 +1,166 @@
+"""The reliability contract: shapes with nothing in them, ignored rows, and distances beyond 32 bits."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from calls import FORMULA, batch, by_dtype, by_formula, by_implementation, gradient
+from expected import assert_within, expected, rows
+
+import imae_ext
+
+
+@by_implementation
+@by_dtype
+@by_formula
+def test_no_rows(spec, dtype, robust_loss):
+    """Mean NaN, sum 0, none []: as F.cross_entropy."""
+    logits, target = torch.zeros(0, 5, dtype=dtype), torch.zeros(0, dtype=torch.long)
+    for reduction in ("none", "sum", "mean"):
+        loss, grad = gradient(robust_loss, logits, target, spec.build(), reduction=reduction)
+        theirs = F.cross_entropy(logits.float(), target, reduction=reduction)
+        assert loss.shape == theirs.shape and torch.equal(loss.isnan(), theirs.isnan())
+        assert loss.nansum() == 0 and grad.shape == (0, 5)
+    loss, grad = imae_ext.value_and_grad(logits, target, spec.build())
+    assert loss.isnan() and grad.shape == (0, 5) and grad.dtype == dtype
+
+
+def test_no_rows_row_stats():
+    p, w = imae_ext.row_stats(torch.zeros(0, 5), torch.zeros(0, dtype=torch.long), FORMULA)
+    assert p.shape == w.shape == (0,)
+
+
+@by_implementation
+def test_no_positions(robust_loss):
+    """(N, C, 0) has no rows either."""
+    loss, grad = gradient(robust_loss, torch.zeros(2, 5, 0), torch.zeros(2, 0).long(), FORMULA, reduction="sum")
+    assert loss == 0 and grad.shape == (2, 5, 0)
+
+
+@by_implementation
+@pytest.mark.parametrize("shape", ((4, 0), (0, 0), (0,), (2, 0, 3)), ids=str)
+def test_no_classes(shape, robust_loss):
+    target = torch.zeros(shape[:1] + shape[2:] if len(shape) > 1 else ()).long()
+    with pytest.raises(ValueError, match=rf"^imae_ext: expected .*class.* got .*{re.escape(str(shape))}"):
+        robust_loss(torch.zeros(shape), target, FORMULA)
+
+
+@by_implementation
+@by_dtype
+@by_formula
+def test_one_class(spec, dtype, robust_loss):
+    """The only probability is 1: nothing to learn, gradient exactly 0."""
+    logits = torch.tensor([[3.0], [-2.0], [0.0]], dtype=dtype)
+    for reduction in ("none", "sum", "mean"):
+        loss, grad = gradient(robust_loss, logits, torch.zeros(3).long(), spec.build(), reduction=reduction)
+        assert torch.equal(grad, torch.zeros_like(logits))
+        if str(spec) in ("CCE", "MAE", "MSE", "IMAE(T=8,eps=1e-08)", "LabelSmoothing(eps=0.1)"):
+            assert torch.equal(loss, torch.zeros_like(loss))
+    _, grad = imae_ext.value_and_grad(logits, torch.zeros(3).long(), spec.build())
+    assert torch.equal(grad, torch.zeros_like(logits))
+
+
+@by_implementation
+@by_formula
+def test_shapes(spec, robust_loss):
+    """(C,), (N, C), (N, C, d1) and (N, C, d1, d2) give what their rows give one by one."""
+    generator = torch.Generator().manual_seed(3)
+    for shape in ((6,), (4, 6), (3, 6, 5), (2, 6, 3, 4)):
+        logits = 2 * torch.randn(shape, generator=generator, dtype=torch.float64)
+        target = torch.randint(6, shape[:1] + shape[2:] if len(shape) > 1 else (), generator=generator)
+        loss, grad = gradient(robust_loss, logits, target, spec.build(), reduction="none")
+        assert loss.shape == target.shape and grad.shape == logits.shape
+        wanted = expected(spec, logits, target, reduction="none")
+        assert_within(loss.reshape(-1), wanted.loss, wanted.loss_allowed, "loss")
+        assert_within(rows(grad), wanted.grad, wanted.grad_allowed, "gradient")
+
+
+@by_implementation
+@pytest.mark.parametrize("ignore_index", (-100, 2, -1, 255))
+@by_dtype
+@by_formula
+def test_all_rows_ignored(spec, dtype, ignore_index, robust_loss):
+    """Mean NaN, sum 0, gradient exactly 0."""
+    logits, _ = batch(dtype=dtype)
+    target = torch.full((8,), ignore_index)
+    for reduction in ("none", "sum", "mean"):
+        loss, grad = gradient(robust_loss, logits, target, spec.build(), reduction=reduction, ignore_index=ignore_index)
+        assert loss.isnan() if reduction == "mean" else (loss == 0).all()
+        assert torch.equal(grad, torch.zeros_like(logits))
+        value, grad = imae_ext.value_and_grad(
+            logits, target, spec.build(), reduction=reduction, ignore_index=ignore_index
+        )
+        assert torch.equal(value.isnan(), loss.isnan()) and torch.equal(grad, torch.zeros_like(logits))
+
+
+@by_implementation
+@pytest.mark.parametrize("poison", (math.nan, math.inf, -math.inf))
+@by_dtype
+@by_formula
+def test_nan_or_inf_in_an_ignored_row(spec, dtype, poison, robust_loss):
+    """Value 0 and gradient exactly 0 there; the other rows as if it were not there."""
+    logits, target = batch(dtype=dtype)
+    clean = torch.tensor([0, 2, 3, 4, 6, 7])
+    poisoned = logits.clone()
+    poisoned[1, 2], poisoned[5] = poison, poison
+    target[1] = target[5] = -100
+    for reduction in ("none", "sum", "mean", "normalized") if spec.margin else ("none", "sum", "mean"):
+        loss, grad = gradient(robust_loss, poisoned, target, spec.build(), reduction=reduction)
+        without = gradient(robust_loss, logits[clean], target[clean], spec.build(), reduction=reduction)
+        assert torch.equal(grad[[1, 5]], torch.zeros(2, 5, dtype=dtype))
+        assert torch.allclose(grad[clean].double(), without[1].double(), rtol=1e-6 + torch.finfo(dtype).eps, atol=0)
+        if reduction == "none":
+            assert (loss[[1, 5]] == 0).all()
+            loss = loss[clean]
+        assert torch.allclose(loss, without[0], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("poison", (math.nan, math.inf))
+def test_ignored_rows_in_row_stats_are_zero(poison):
+    logits, target = batch()
+    logits[3], target[3] = poison, -100
+    p, w = imae_ext.row_stats(logits, target, FORMULA)
+    assert p[3] == w[3] == 0 and (p[:3] > 0).all() and (w[4:] > 0).all()
+
+
+@pytest.mark.parametrize("reduction", ("none", "sum", "mean"))
+def test_poisoned_ignored_row_among_several_positions(reduction):
+    """The same where classes are strided, as in segmentation."""
+    logits = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
+    logits[1, :, 3] = math.nan
+    target = torch.ones(2, 7).long()
+    target[1, 3] = -100
+    loss, grad = gradient(imae_ext.robust_loss, logits, target, FORMULA, reduction=reduction)
+    assert not loss.isnan().any() and not grad.isnan().any()
+    assert (grad[1, :, 3] == 0).all() and (grad[0] != 0).all()
+
+
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float32), ids=("bfloat16", "float32"))
+@pytest.mark.parametrize("stride", ((2**31 + 5, 1), (1, 2**30 + 3)), ids=("rows", "classes"))
+def test_elements_further_apart_than_int32_counts(stride, dtype):
+    """Only the pages that hold logits are ever touched."""
+    size = (2, 4) if stride[1] == 1 else (4, 3)
+    last = sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    store = torch.empty(last + 1, dtype=dtype)
+    logits = store.as_strided(size, stride)
+    logits.copy_(torch.randn(size, generator=torch.Generator().manual_seed(1)))
+    target = torch.arange(size[0]) % size[1]
+    loss, grad = imae_ext.value_and_grad(logits, target, FORMULA, reduction="none")
+    wanted = imae_ext.value_and_grad(logits.clone().contiguous(), target, FORMULA, reduction="none")
+    assert torch.equal(loss, wanted[0]) and torch.equal(grad, wanted[1])
+
+
+@by_formula
+def test_out_is_filled_in_place_whatever_its_strides(spec):
+    logits, target = batch(N=9, C=70)
+    loss, grad = imae_ext.value_and_grad(logits, target, spec.build())
+    wide = torch.full((9, 140), 7.0)
+    for out in (torch.empty_like(logits), torch.empty(70, 9).t(), wide[:, ::2]):
+        value, given = imae_ext.value_and_grad(logits, target, spec.build(), out=out)
+        assert given is out and torch.equal(value, loss)
+        assert torch.allclose(out, grad, rtol=1e-6, atol=1e-12)
+    assert (wide[:, 1::2] == 7).all(), "wrote between the elements of out"

@@ -1,0 +1,153 @@
+"""The CUDA operators on a GPU: the case table, and what only a real device shows. Collected only where there is one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from cases import FORMULAS, Case, table_params
+from expected import assert_within, expected, rows
+
+import imae_ext
+
+if not torch.cuda.is_available():
+    pytest.skip("no GPU", allow_module_level=True)
+
+TABLE = table_params()
+
+
+def on_gpu(case: Case):
+    """The case's inputs in the same layout, storage offset included, on the GPU."""
+    logits, target, weight = case.inputs()
+    base = logits.new_empty(0).set_(logits.untyped_storage()).cuda()
+    moved = base.as_strided(logits.shape, logits.stride(), logits.storage_offset())
+    return logits, moved, target, target.cuda(), weight, None if weight is None else weight.cuda()
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_autograd(case):
+    logits, z, target, y, weight, w = on_gpu(case)
+    before = z.clone()
+    leaf = z.detach().requires_grad_()
+    loss = imae_ext.robust_loss(leaf, y, case.formula.build(), weight=w, reduction=case.reduction)
+    upstream = torch.linspace(-1.5, 2.5, loss.numel(), dtype=loss.dtype, device="cuda").view_as(loss)
+    (grad,) = torch.autograd.grad(loss, leaf, upstream)
+    scale = upstream.cpu().double().numpy().reshape(-1) if loss.ndim else upstream.item()
+    wanted = expected(case.formula, logits, target, weight=weight, reduction=case.reduction, grad_output=scale)
+    value = loss.detach().cpu()
+    assert_within(value.reshape(-1) if loss.ndim else value, wanted.loss, wanted.loss_allowed, "loss")
+    assert_within(rows(grad.cpu()), wanted.grad, wanted.grad_allowed, "gradient")
+    assert torch.equal(before.nan_to_num(nan=7.0), z.nan_to_num(nan=7.0))
+
+
+@pytest.mark.parametrize("tier", ["row2", "row8", "row32", "row128", "row256", "strided"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_each_tier(monkeypatch, tier, dtype):
+    monkeypatch.setenv("IMAE_EXT_TIER", tier)
+    for C in (3, 100, 1001, 33000, 150001):
+        z = torch.randn(64, C, device="cuda").to(dtype)
+        y = torch.randint(C, (64,), device="cuda")
+        _, grad = imae_ext.value_and_grad(z, y, FORMULAS[4].build())
+        leaf = z.double().requires_grad_()
+        imae_ext.reference.robust_loss(leaf, y, FORMULAS[4].build()).backward()
+        torch.testing.assert_close(grad.double(), leaf.grad, rtol=1e-2 if dtype == torch.bfloat16 else 1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("C", [10, 100, 1000, 40000])
+def test_the_same_bits_every_time(C):
+    z, y = torch.randn(999, C, device="cuda"), torch.randint(C, (999,), device="cuda")
+    first, grad = imae_ext.value_and_grad(z, y, imae_ext.IMAE())
+    for _ in range(100):
+        again, other = imae_ext.value_and_grad(z, y, imae_ext.IMAE())
+        assert torch.equal(first, again) and torch.equal(grad, other)
+
+
+def test_labels_out_of_range_stay_in_their_rows():
+    z, y = torch.randn(300, 17, device="cuda"), torch.randint(17, (300,), device="cuda")
+    y[5], y[6] = 17, 2**40
+    loss, grad = imae_ext.value_and_grad(z, y, imae_ext.IMAE())
+    assert loss.isnan() and grad.isnan().any(dim=1).nonzero().flatten().tolist() == [5, 6]
+    program = (
+        "import torch, imae_ext\n"
+        "imae_ext.imae_loss(torch.zeros(4, 3, device='cuda'), torch.tensor([0, 1, 3, 2], device='cuda'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "IMAE_EXT_DEBUG": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode != 0 and "got 3 at row 2" in done.stderr
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none", "normalized"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_graph_capture(reduction, dtype):
+    z = torch.randn(700, 33, device="cuda", dtype=dtype, requires_grad=True)
+    y = torch.randint(33, (700,), device="cuda")
+
+    def step():
+        loss = imae_ext.robust_loss(z, y, imae_ext.IMAE(), reduction=reduction)
+        return loss, *torch.autograd.grad(loss.sum(), z)
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    with torch.no_grad():
+        z.copy_(torch.randn_like(z))
+    for _ in range(3):
+        graph.replay()
+    for got, wanted in zip(captured, step(), strict=True):
+        assert torch.equal(got, wanted)
+
+
+def test_streams_do_not_share_a_workspace():
+    z, y = torch.randn(20000, 100, device="cuda"), torch.randint(100, (20000,), device="cuda")
+    wanted = imae_ext.imae_loss(z, y)
+    torch.cuda.synchronize()
+    streams = [torch.cuda.Stream() for _ in range(4)]
+    losses = []
+    for _ in range(50):
+        for stream in streams:
+            with torch.cuda.stream(stream):
+                losses.append(imae_ext.imae_loss(z, y))
+    torch.cuda.synchronize()
+    assert all(torch.equal(loss, wanted) for loss in losses)
+
+
+def test_no_host_synchronisation():
+    z = torch.randn(4096, 100, device="cuda", requires_grad=True)
+    y = torch.randint(100, (4096,), device="cuda")
+    imae_ext.imae_loss(z, y).backward()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for reduction in ("mean", "sum", "normalized"):
+            imae_ext.imae_loss(z, y, reduction=reduction).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
+def test_second_device():
+    z, y = torch.randn(50, 10), torch.randint(10, (50,))
+    there = imae_ext.imae_loss(z.to("cuda:1"), y.to("cuda:1"))
+    torch.testing.assert_close(there.cpu(), imae_ext.imae_loss(z, y))
+
+
+def test_more_than_2_to_the_31_elements():
+    C = 128256
+    N = 2**31 // C + 300
+    if torch.cuda.mem_get_info()[0] < 3 * 2 * N * C:
+        pytest.skip("too little memory")
+    z = torch.empty(N, C, device="cuda", dtype=torch.bfloat16)
+    z[:-4].fill_(0.5)
+    z[-4:].normal_()
+    y = torch.randint(C, (N,), device="cuda")
+    _, grad = imae_ext.value_and_grad(z, y, imae_ext.CCE(), reduction="sum")
+    _, small = imae_ext.value_and_grad(z[-4:].contiguous(), y[-4:], imae_ext.CCE(), reduction="sum")
+    assert torch.equal(grad[-4:], small)

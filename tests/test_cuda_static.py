@@ -1,0 +1,140 @@
+"""What nvcc can tell without a GPU: every architecture compiles, nothing spills, and wide accesses are wide.
+
+Compiled once for each state of the sources and kept in build/static: about two minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "build" / "static"
+ELEMENTS = ("float64", "float32", "float16", "bfloat16")
+ARCHITECTURES = (80, 86, 89, 90, 100, 120)
+READ_ON = 90  # the architecture whose machine code is looked into
+DISASSEMBLER = "nvidia-cuda-cuobjdump==13.4.92", "nvidia-cuda-nvdisasm==13.4.92"
+
+
+def toolkit() -> Path | None:
+    guesses = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
+    nvcc = shutil.which("nvcc")
+    if nvcc:
+        guesses.append(str(Path(nvcc).resolve().parent.parent))
+    return next((Path(g) for g in guesses if g and Path(g, "bin/nvcc").exists()), None)
+
+
+TOOLKIT = toolkit()
+pytestmark = pytest.mark.skipif(TOOLKIT is None, reason="no nvcc")
+
+
+def state() -> str:
+    digest = hashlib.sha256(repr((ARCHITECTURES, TOOLKIT)).encode())
+    for source in sorted((ROOT / "csrc").rglob("*")):
+        if source.suffix in (".h", ".cuh", ".cu"):
+            digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def compile_element(element: str) -> Path:
+    """The object file; beside it the log of the compiler."""
+    output = FOLDER / state() / f"{element}.o"
+    log = output.with_suffix(".log")
+    if not log.exists():
+        output.parent.mkdir(parents=True, exist_ok=True)
+        targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
+        targets.append(f"-gencode=arch=compute_{ARCHITECTURES[-1]},code=compute_{ARCHITECTURES[-1]}")
+        flags = ["-O3", "-std=c++20", "-lineinfo", "-Xptxas=-v", "-Werror=all-warnings", "-c"]
+        source = ROOT / "csrc" / "cuda" / f"{element}.cu"
+        done = subprocess.run(
+            [str(TOOLKIT / "bin/nvcc"), *flags, *targets, str(source), "-o", str(output)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout
+        log.write_text(done.stdout)
+    return output
+
+
+@pytest.fixture(scope="module")
+def objects():
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(ELEMENTS, pool.map(compile_element, ELEMENTS), strict=True))
+
+
+def disassembler() -> list[str]:
+    """cuobjdump of the toolkit, or else from PyPI."""
+    if (TOOLKIT / "bin/cuobjdump").exists():
+        return [str(TOOLKIT / "bin/cuobjdump")]
+    target = FOLDER / "disassembler"
+    if not list(target.rglob("cuobjdump")):
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "-q", "--target", str(target), *DISASSEMBLER], check=True
+        )
+    return [str(next(target.rglob("bin/cuobjdump")))]
+
+
+def machine_code(element: Path) -> dict[str, str]:
+    """Mangled name of each kernel -> its code."""
+    command = disassembler()
+    path = os.pathsep.join([str(Path(command[0]).parent), os.environ["PATH"]])  # it calls nvdisasm
+    done = subprocess.run(
+        [*command, "-sass", "-arch", f"sm_{READ_ON}", str(element)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PATH": path},
+    )
+    return {part.split()[0]: part for part in done.stdout.split("Function : ")[1:]}
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+def test_no_kernel_spills(objects, element):
+    log = objects[element].with_suffix(".log").read_text()
+    spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
+    frames = re.findall(r"(\d+) bytes stack frame", log)
+    kernels = 16  # 7 tiers, forward and backward; counting; scaling
+    assert len(spills) == kernels * len(ARCHITECTURES)
+    assert all(int(stores) == int(loads) == 0 for stores, loads in spills)
+    assert all(int(frame) == 0 for frame in frames)
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+def test_tiers_that_move_16_bytes_at_a_time(objects, element):
+    code = machine_code(objects[element])
+    seen = set()
+    for name, text in code.items():
+        kernel = re.search(r"(row|tile|scale|strided)_kernel", name)
+        if not kernel or kernel[1] == "strided":
+            continue
+        seen.add(kernel[1])
+        load = r"LDG\.E\.128" if kernel[1] == "scale" else r"LDGSTS\.E\.BYPASS\.128"
+        assert re.search(load, text), f"{name}: logits are not loaded 16 bytes at a time"
+        assert re.search(r"STG\.E\.128", text), f"{name}: the gradient is not stored 16 bytes at a time"
+        if kernel[1] == "row":
+            assert re.search(r"\bLDS\.128", text), f"{name}: packs are not read whole from shared memory"
+        assert not re.search(r"\b(LDL|STL)\b", text), f"{name}: local memory"
+    assert seen == {"row", "tile", "scale"}
+
+
+def test_float_sweeps_use_the_fast_exponential(objects):
+    for name, text in machine_code(objects["float32"]).items():
+        if "_kernel" in name and "scale" not in name:
+            assert "MUFU.EX2" in text, name
+
+
+if __name__ == "__main__":  # the table of registers
+    with ThreadPoolExecutor(2) as pool:
+        for made in pool.map(compile_element, ELEMENTS):
+            log = made.with_suffix(".log").read_text()
+            for entry in re.finditer(r"entry function '(\S+)' for '(\S+)'(?:.*\n)*?.*Used (\d+) registers", log):
+                print(made.stem, entry[2], entry[3], entry[1])

@@ -1,0 +1,319 @@
+"""torch.func, higher derivatives, forward mode, checkpointing, precision contexts and hooks."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from calls import FORMULA, batch, by_formula, gradient, same_bits
+from torch.utils.checkpoint import checkpoint
+
+import imae_ext
+from imae_ext import reference
+
+REDUCTIONS = ("none", "mean", "sum", "normalized")
+by_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
+EXACT = {"rtol": 1e-11, "atol": 1e-13}
+
+
+def kernel_rows(logits, target, formula):
+    """(N, C) each row's own gradient, from the kernel."""
+    return imae_ext.value_and_grad(logits, target, formula, reduction="none")[1]
+
+
+# --- torch.func -----------------------------------------------------------------------------------------------
+
+
+@by_formula
+def test_func_grad(spec):
+    logits, target = batch(dtype=torch.float64)
+    for reduction in REDUCTIONS if spec.margin else REDUCTIONS[:3]:
+
+        def total(x, reduction=reduction):
+            return imae_ext.robust_loss(x, target, spec.build(), reduction=reduction).sum()
+
+        grad, value = torch.func.grad_and_value(total)(logits)
+        wanted_value, wanted = gradient(imae_ext.robust_loss, logits, target, spec.build(), reduction=reduction)
+        assert torch.allclose(grad, wanted, **EXACT) and torch.allclose(value, wanted_value.sum(), **EXACT)
+
+
+@by_formula
+def test_vmap(spec):
+    """Over a leading dimension of batches, over the rows, and over logits alone."""
+    logits, target = batch(N=12, C=5, dtype=torch.float64)
+
+    def loss(x, y):
+        return imae_ext.robust_loss(x, y, spec.build())
+
+    groups = torch.func.vmap(loss)(logits.view(3, 4, 5), target.view(3, 4))
+    wanted = torch.stack([loss(logits[i : i + 4], target[i : i + 4]) for i in (0, 4, 8)])
+    assert torch.allclose(groups, wanted, **EXACT)
+    by_row = imae_ext.robust_loss(logits, target, spec.build(), reduction="none")
+    assert torch.allclose(torch.func.vmap(loss)(logits, target), by_row, **EXACT)
+    same_target = torch.func.vmap(loss, in_dims=(0, None))(logits.view(3, 4, 5), target[:4])
+    assert torch.allclose(same_target[0], groups[0], **EXACT) and not torch.allclose(same_target[1], groups[1])
+
+
+@pytest.mark.parametrize("jacobian", (torch.func.jacrev, torch.func.jacfwd), ids=("reverse", "forward"))
+@by_formula
+def test_jacobian(spec, jacobian):
+    """(N, N, C): each value depends on its own row alone, by the kernel's gradient."""
+    logits, target = batch(N=4, dtype=torch.float64)
+    got = jacobian(lambda x: imae_ext.robust_loss(x, target, spec.build(), reduction="none"))(logits)
+    wanted = torch.zeros(4, 4, 5, dtype=torch.float64)
+    wanted[range(4), range(4)] = kernel_rows(logits, target, spec.build())
+    assert torch.allclose(got, wanted, **EXACT)
+
+
+@by_formula
+def test_hessian(spec):
+    """Against differences of the kernel's own gradient."""
+    logits, target = batch(N=3, C=4, dtype=torch.float64)
+    formula, h = spec.build(), 1e-5
+    got = torch.func.hessian(lambda x: imae_ext.robust_loss(x, target, formula, reduction="sum"))(logits)
+    for row, j in ((0, 0), (1, 3), (2, 1)):
+        step = torch.zeros_like(logits)
+        step[row, j] = h
+        difference = kernel_rows(logits + step, target, formula) - kernel_rows(logits - step, target, formula)
+        assert torch.allclose(got[row, j], difference / (2 * h), rtol=1e-6, atol=1e-8)
+    assert torch.allclose(got, got.permute(2, 3, 0, 1), atol=1e-12)
+
+
+def test_per_sample_gradients_of_a_model():
+    """vmap over grad of a functional call, as differential privacy uses it, is one backward for each example."""
+    torch.manual_seed(0)
+    model, criterion = torch.nn.Linear(6, 5).double(), imae_ext.IMAELoss(T=4.0)
+    features, target = torch.randn(9, 6, dtype=torch.float64), torch.arange(9) % 5
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters, x, y):
+        return criterion(torch.func.functional_call(model, parameters, x[None]), y[None])
+
+    got = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(parameters, features, target)
+    for i in range(9):
+        wanted = torch.autograd.grad(criterion(model(features[i : i + 1]), target[i : i + 1]), list(model.parameters()))
+        for name, grad in zip(parameters, wanted, strict=True):
+            assert torch.allclose(got[name][i], grad, **EXACT)
+
+
+def test_batched_grad_outputs_are_right_or_refused():
+    """autograd.grad(is_grads_batched=True), which vectorised Jacobians use."""
+    logits, target = batch(dtype=torch.float64)
+    for reduction in REDUCTIONS:
+        leaf = logits.clone().requires_grad_()
+        loss = imae_ext.robust_loss(leaf, target, FORMULA, reduction=reduction)
+        (wanted,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
+        upstream = torch.stack([torch.full_like(loss, f) for f in (1.0, -2.0, 0.5)])
+        try:
+            (got,) = torch.autograd.grad(loss, leaf, upstream, is_grads_batched=True)
+        except RuntimeError as error:
+            assert "imae_ext" in str(error)
+        else:
+            factors = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64).view(3, 1, 1)
+            assert torch.allclose(got, factors * wanted, **EXACT)
+
+
+# --- derivatives of derivatives, and forward mode ---------------------------------------------------------------
+
+
+def penalised_training(robust_loss, formula, reduction):
+    torch.manual_seed(1)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 5)).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    features, target = torch.randn(10, 4, dtype=torch.float64), torch.arange(10) % 5
+    weight = torch.linspace(0.5, 1.5, 5, dtype=torch.float64)
+    for _ in range(3):
+        features.requires_grad_()
+        loss = robust_loss(model(features), target, formula, weight=weight, reduction=reduction).sum()
+        (grad,) = torch.autograd.grad(loss, features, create_graph=True)
+        optimizer.zero_grad()
+        (loss + grad.square().sum()).backward()
+        optimizer.step()
+    return torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+
+
+@by_formula
+def test_gradient_penalty_training(spec):
+    """The parameters after three steps are the reference's, to 1e-12."""
+    for reduction in REDUCTIONS if spec.margin else REDUCTIONS[:3]:
+        ours, theirs = (
+            penalised_training(f, spec.build(), reduction) for f in (imae_ext.robust_loss, reference.robust_loss)
+        )
+        assert ours.isfinite().all() and (ours - theirs).abs().max() <= 1e-12 * theirs.abs().max()
+
+
+def test_gradient_penalty_counts():
+    """The penalty reaches the parameters: without it they end elsewhere."""
+    logits, target = batch(dtype=torch.float64)
+    leaf = logits.clone().requires_grad_()
+    loss = imae_ext.imae_loss(leaf, target)
+    (grad,) = torch.autograd.grad(loss, leaf, create_graph=True)
+    assert grad.requires_grad
+    (second,) = torch.autograd.grad(grad.square().sum(), leaf)
+    assert second.abs().max() > 1e-3
+
+
+@by_formula
+def test_forward_mode(spec):
+    """The tangent is the kernel's gradient times the direction, by dual numbers and by jvp."""
+    logits, target = batch(dtype=torch.float64)
+    tangent = logits.cos()
+    for reduction in REDUCTIONS if spec.margin else REDUCTIONS[:3]:
+
+        def total(x, reduction=reduction):
+            return imae_ext.robust_loss(x, target, spec.build(), reduction=reduction).sum()
+
+        _, grad = gradient(imae_ext.robust_loss, logits, target, spec.build(), reduction=reduction)
+        wanted = (grad * tangent).sum()
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(logits, tangent)
+            got = torch.autograd.forward_ad.unpack_dual(total(dual)).tangent
+        assert got is not None and torch.allclose(got, wanted, rtol=1e-10, atol=1e-12)
+        assert torch.allclose(torch.func.jvp(total, (logits,), (tangent,))[1], wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_forward_mode_is_never_silently_dropped_by_the_others():
+    """value_and_grad and row_stats stay outside autograd: no tangent, or an error, but the right values."""
+    logits, target = batch(dtype=torch.float64)
+    wanted = imae_ext.value_and_grad(logits, target, FORMULA)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(logits, logits.cos())
+        loss, grad = imae_ext.value_and_grad(dual, target, FORMULA)
+        p, _ = imae_ext.row_stats(dual, target, FORMULA)
+    assert torch.equal(loss, wanted[0]) and torch.equal(grad, wanted[1])
+    assert torch.equal(p, imae_ext.row_stats(logits, target, FORMULA)[0])
+
+
+def test_class_weights_that_want_a_gradient():
+    """F.cross_entropy refuses them: a right gradient or an error, never a silent None."""
+    logits, target = batch(dtype=torch.float64)
+    for wants in (False, True):
+        weight = torch.linspace(0.5, 1.5, 5, dtype=torch.float64).requires_grad_()
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                imae_ext.robust_loss(logits.clone().requires_grad_(wants), target, FORMULA, weight=weight).backward()
+        except (RuntimeError, ValueError, TypeError) as error:
+            assert "weight" in str(error)
+            continue
+        (wanted,) = torch.autograd.grad(reference.robust_loss(logits, target, FORMULA, weight=weight), weight)
+        assert weight.grad is not None and torch.allclose(weight.grad, wanted, **EXACT)
+
+
+# --- contexts -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reentrant", (False, True), ids=("saved", "reentrant"))
+@by_reduction
+def test_activation_checkpointing(reduction, reentrant):
+    logits, target = batch()
+    wanted = gradient(imae_ext.robust_loss, logits, target, FORMULA, reduction=reduction)[1]
+    leaf = logits.clone().requires_grad_()
+    calls = []
+
+    def segment(x):
+        calls.append(1)
+        return imae_ext.robust_loss(x.exp().log(), target, FORMULA, reduction=reduction).sum()
+
+    checkpoint(segment, 1 * leaf, use_reentrant=reentrant).backward()
+    assert len(calls) == 2 and torch.allclose(leaf.grad, wanted, rtol=1e-4, atol=1e-5)
+
+
+@by_reduction
+def test_autocast_bfloat16(reduction):
+    """Inside autocast the bits are those of the same logits outside it; float32 logits are not cut down."""
+    for dtype in (torch.bfloat16, torch.float32):
+        logits, target = batch(N=16, C=12, dtype=dtype)
+        wanted = gradient(imae_ext.robust_loss, logits, target, FORMULA, reduction=reduction)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got = gradient(imae_ext.robust_loss, logits, target, FORMULA, reduction=reduction)
+        assert same_bits(got[0], wanted[0]) and same_bits(got[1], wanted[1]) and got[0].dtype == torch.float32
+
+
+def test_loss_scaling_keeps_float16_gradients():
+    """With torch's own GradScaler: entries of p/N far below float16's smallest number arrive, as float64 has them."""
+    N, scaler = 2**14, torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    logits, target = batch(N=N, C=10, dtype=torch.float16)
+    leaf = logits.clone().requires_grad_()
+    scaler.scale(imae_ext.cce_loss(leaf, target)).backward()
+    exact = torch.nn.functional.cross_entropy
+    wanted = gradient(lambda x, y, _: exact(x, y), logits.double(), target, None)[1]
+    lost = wanted.half() == 0
+    assert lost.float().mean() > 0.1, "the case would not underflow"
+    got = leaf.grad.double() / scaler.get_scale()
+    step = 2.0**-25 / scaler.get_scale()
+    assert ((got - wanted).abs() <= 2**-11 * 1.01 * wanted.abs() + 1.01 * step).all()
+    assert (got[lost] != 0).float().mean() > 0.9
+
+
+@by_reduction
+def test_inference_mode_and_no_grad(reduction):
+    logits, target = batch()
+    wanted = imae_ext.robust_loss(logits, target, FORMULA, reduction=reduction)
+    with torch.inference_mode():
+        inside, label = 1.0 * logits, target.clone()
+        loss = imae_ext.robust_loss(inside, label, FORMULA, reduction=reduction)
+        assert loss.is_inference() and torch.equal(loss, wanted)
+        value, grad = imae_ext.value_and_grad(inside, label, FORMULA, reduction=reduction)
+    assert torch.equal(value, wanted)
+    assert torch.equal(grad, imae_ext.value_and_grad(logits, target, FORMULA, reduction=reduction)[1])
+    leaf = logits.clone().requires_grad_()
+    for context in (torch.no_grad(), torch.set_grad_enabled(False)):
+        with context:
+            loss = imae_ext.robust_loss(leaf, target, FORMULA, reduction=reduction)
+            assert torch.equal(loss, wanted) and not loss.requires_grad and (loss != 0).all()
+            with torch.enable_grad():
+                assert imae_ext.robust_loss(leaf, target, FORMULA, reduction=reduction).requires_grad
+
+
+@by_reduction
+def test_saved_tensors_hooks(reduction):
+    """What is packed away and brought back as another tensor gives the same gradient."""
+    logits, target = batch()
+    wanted = gradient(imae_ext.robust_loss, logits, target, FORMULA, reduction=reduction)[1]
+    packed = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(t) or t.clone(), lambda t: t.clone()):
+        leaf = logits.clone().requires_grad_()
+        loss = imae_ext.robust_loss(leaf, target, FORMULA, reduction=reduction).sum()
+    (first,) = torch.autograd.grad(loss, leaf, retain_graph=True)
+    loss.backward()
+    assert packed and torch.equal(first, wanted) and torch.equal(leaf.grad, wanted)
+
+
+@by_reduction
+def test_hooks_on_the_logits(reduction):
+    """A hook that replaces the gradient, and one that overwrites it: the next backward is not harmed."""
+    logits, target = batch()
+    wanted = gradient(imae_ext.robust_loss, logits, target, FORMULA, reduction=reduction)[1]
+    leaf = logits.clone().requires_grad_()
+    hidden = 1.0 * leaf
+    loss = imae_ext.robust_loss(hidden, target, FORMULA, reduction=reduction).sum()
+    for hook, factor in ((lambda g: -3 * g, -3.0), (lambda g: g.zero_(), 0.0), (lambda g: None, 1.0)):
+        handle = hidden.register_hook(hook)
+        (got,) = torch.autograd.grad(loss, leaf, retain_graph=True)
+        handle.remove()
+        assert torch.equal(got, factor * wanted)
+
+
+@pytest.mark.parametrize("what", ("logits", "target", "weight"))
+@by_reduction
+def test_arguments_changed_after_forward(reduction, what):
+    """Both backwards of a retained graph give the gradient of what forward saw, or refuse."""
+    logits, target = batch(dtype=torch.float64)
+    weight = torch.linspace(0.5, 1.5, 5, dtype=torch.float64)
+    options = {"weight": weight, "reduction": reduction}
+    wanted = gradient(imae_ext.robust_loss, logits, target, FORMULA, **options)[1]
+    leaf = logits.clone().requires_grad_()
+    given = {"logits": 1.0 * leaf, "target": target.clone(), "weight": weight.clone()}
+    loss = imae_ext.robust_loss(
+        given["logits"], given["target"], FORMULA, weight=given["weight"], reduction=reduction
+    ).sum()
+    with torch.no_grad():
+        given[what].copy_(given[what].flip(-1))
+    for create_graph in (False, False, True):
+        try:
+            (got,) = torch.autograd.grad(loss, leaf, retain_graph=True, create_graph=create_graph)
+        except RuntimeError as error:
+            assert "inplace" in str(error)
+        else:
+            assert torch.allclose(got, wanted, **EXACT)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from .formulas import CCE, DM, GCE, IMAE, MAE, NCE, SCE, Focal
+from .formulas import CCE, DM, GCE, IMAE, MAE, NCE, SCE, Focal, Loss
 from .functional import robust_loss
 
-# a formula is immutable: the functions that take its parameters make each only once
 _cce, _mae, _nce = CCE(), MAE(), NCE()
-_imae, _gce, _dm, _sce, _focal = (functools.lru_cache(make) for make in (IMAE, GCE, DM, SCE, Focal))
+_made: dict[tuple[object, ...], Loss] = {}
+
+
+def _formula(make: Callable[..., Loss], *parameters: float) -> Loss:
+    """Make a formula, or return the one that was made before: it is immutable, and making it takes a while."""
+    if torch.compiler.is_compiling():
+        return make(*parameters)
+    key = (make, *parameters)
+    if key not in _made:
+        if len(_made) >= 64:  # parameters that change from step to step
+            _made.clear()
+        _made[key] = make(*parameters)
+    return _made[key]
 
 
 def imae_loss(
@@ -48,7 +60,8 @@ def imae_loss(
       >>> imae_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(10.1963)
     """
-    return robust_loss(logits, target, _imae(T, eps), weight=weight, ignore_index=ignore_index, reduction=reduction)
+    formula = _formula(IMAE, T, eps)
+    return robust_loss(logits, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction)
 
 
 def cce_loss(
@@ -149,7 +162,8 @@ def gce_loss(
       >>> gce_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(0.2205)
     """
-    return robust_loss(logits, target, _gce(q), weight=weight, ignore_index=ignore_index, reduction=reduction)
+    formula = _formula(GCE, q)
+    return robust_loss(logits, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction)
 
 
 def dm_loss(
@@ -189,7 +203,7 @@ def dm_loss(
       tensor(10.3432)
     """
     return robust_loss(
-        logits, target, _dm(beta, lambd, eps), weight=weight, ignore_index=ignore_index, reduction=reduction
+        logits, target, _formula(DM, beta, lambd, eps), weight=weight, ignore_index=ignore_index, reduction=reduction
     )
 
 
@@ -227,7 +241,8 @@ def sce_loss(
       >>> sce_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(1.9859)
     """
-    return robust_loss(logits, target, _sce(alpha, beta), weight=weight, ignore_index=ignore_index, reduction=reduction)
+    formula = _formula(SCE, alpha, beta)
+    return robust_loss(logits, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction)
 
 
 def nce_loss(
@@ -295,4 +310,5 @@ def focal_loss(
       >>> focal_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(0.0109)
     """
-    return robust_loss(logits, target, _focal(gamma), weight=weight, ignore_index=ignore_index, reduction=reduction)
+    formula = _formula(Focal, gamma)
+    return robust_loss(logits, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction)

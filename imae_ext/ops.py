@@ -6,7 +6,7 @@ again: grad_output differs from row to row (none), the divisor is known only at 
 must be applied before rounding (float16).
 
 Whatever the kernels cannot differentiate goes through the reference, which is right to any order: a gradient that is
-itself differentiated, the transforms of torch.func, and forward mode.
+itself differentiated, the transforms of torch.func, forward mode, and class weights that want a gradient.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Loss(torch.autograd.Function):
         formula, weight, ignore_index, reduction = options
         code = checks.REDUCTIONS[reduction]
         ctx.options = options
-        ctx.save_for_backward(logits, target)
+        ctx.save_for_backward(logits, target, weight)
         if _one_pass(logits, code):
             loss, ctx.grad = _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
             ctx.rows = None
@@ -70,14 +70,14 @@ class _Loss(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, None]:
         formula, weight, ignore_index, reduction = ctx.options
         if torch.is_grad_enabled():  # create_graph
-            logits, target = ctx.saved_tensors
+            logits, target, _ = ctx.saved_tensors
             return _differentiable_gradient(logits, target, ctx.options, grad_output), None, None
         if ctx.rows is not None:
-            logits, target = ctx.saved_tensors
+            logits, target, _ = ctx.saved_tensors
             return _backward(logits, target, *ctx.rows, grad_output, ignore_index), None, None
         grad, ctx.grad = ctx.grad, None
         if grad is None:  # a second backward through a retained graph; the first one gave the buffer away
-            logits, target = ctx.saved_tensors
+            logits, target, weight = ctx.saved_tensors
             code = checks.REDUCTIONS[reduction]
             _, grad = _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
         _scale(grad, grad_output)
@@ -130,11 +130,11 @@ def _explain(logits: Tensor, target: Tensor, options: Options) -> None:
 
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     """Compute the loss, differentiable with respect to the logits."""
+    formula, weight, ignore_index, reduction = options
+    if _transforming() or forward_ad._current_level >= 0 or (weight is not None and weight.requires_grad):
+        return _reference(logits, target, options)
     if _compiling():
         return _traced(logits, target, options)
-    if _transforming() or forward_ad._current_level >= 0:
-        return _reference(logits, target, options)
-    formula, weight, ignore_index, reduction = options
     try:
         if logits.requires_grad and torch.is_grad_enabled():
             return cast(Tensor, _Loss.apply(logits, target, options))  # type: ignore[no-untyped-call]

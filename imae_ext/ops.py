@@ -105,7 +105,7 @@ class _TracedLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.one_pass:
             (grad,) = ctx.saved_tensors
-            grad = grad * grad_output.to(grad.dtype)
+            grad = (grad.to(grad_output.dtype) * grad_output).to(grad.dtype)  # rounded once, as in eager mode
         else:
             logits, target, rows, divisor = ctx.saved_tensors
             grad = _backward(logits, target, rows, divisor, grad_output, ctx.ignored)
@@ -131,7 +131,8 @@ def _explain(logits: Tensor, target: Tensor, options: Options) -> None:
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     """Compute the loss, differentiable with respect to the logits."""
     formula, weight, ignore_index, reduction = options
-    if _transforming() or forward_ad._current_level >= 0 or (weight is not None and weight.requires_grad):
+    trained_weight = weight is not None and getattr(weight, "requires_grad", False)
+    if trained_weight or _transforming() or forward_ad._current_level >= 0:
         return _reference(logits, target, options)
     if _compiling():
         return _traced(logits, target, options)

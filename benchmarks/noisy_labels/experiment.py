@@ -22,7 +22,7 @@ LOSSES: dict[str, Loss] = {
     "IMAE": imae_ext.IMAE(),
 }
 
-# What `python -m benchmarks.noisy_labels.demo --search` chose; search.py has the rule.
+# By the rule in search.py, from the grid that `python -m benchmarks.noisy_labels.demo --search` prints.
 LEARNING_RATES: dict[str, float] = {"CCE": 0.05, "MAE": 0.02, "GCE": 0.02, "IMAE": 0.005}
 
 

@@ -32,36 +32,36 @@ using U16 = VectorOf<uint16_t, kFloats>::type;
 using U32 = VectorOf<uint32_t, kFloats>::type;
 using Floats = Vector<float>::Real;
 
-IMAE_INLINE Floats widen(BFloat16, U16 x) { return std::bit_cast<Floats>(__builtin_convertvector(x, U32) << 16); }
+IMAE_INLINE Floats widen(BFloat16, U16 x) { return bit_cast<Floats>(__builtin_convertvector(x, U32) << 16); }
 IMAE_INLINE U16 narrow(BFloat16, Floats x) {  // to the nearest, ties to even; NaN stays NaN
-  const U32 bits = std::bit_cast<U32>(x), rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const U32 bits = bit_cast<U32>(x), rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   return __builtin_convertvector(x == x ? rounded : (bits >> 16) | 0x40u, U16);
 }
 
 #if defined(IMAE_F16C)
 IMAE_INLINE Floats widen(Half, U16 x) {
 #if IMAE_VECTOR_BYTES == 64
-  return std::bit_cast<Floats>(_mm512_cvtph_ps(std::bit_cast<__m256i>(x)));
+  return bit_cast<Floats>(_mm512_cvtph_ps(bit_cast<__m256i>(x)));
 #else
-  return std::bit_cast<Floats>(_mm256_cvtph_ps(std::bit_cast<__m128i>(x)));
+  return bit_cast<Floats>(_mm256_cvtph_ps(bit_cast<__m128i>(x)));
 #endif
 }
 IMAE_INLINE U16 narrow(Half, Floats x) {
 #if IMAE_VECTOR_BYTES == 64
-  return std::bit_cast<U16>(_mm512_cvtps_ph(std::bit_cast<__m512>(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  return bit_cast<U16>(_mm512_cvtps_ph(bit_cast<__m512>(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #else
-  return std::bit_cast<U16>(_mm256_cvtps_ph(std::bit_cast<__m256>(x), _MM_FROUND_TO_NEAREST_INT));
+  return bit_cast<U16>(_mm256_cvtps_ph(bit_cast<__m256>(x), _MM_FROUND_TO_NEAREST_INT));
 #endif
 }
 #else
 IMAE_INLINE Floats widen(Half, U16 x) {
   Floats y{};
-  for (int l = 0; l < kFloats; ++l) y[l] = static_cast<float>(std::bit_cast<_Float16>(static_cast<uint16_t>(x[l])));
+  for (int l = 0; l < kFloats; ++l) y[l] = static_cast<float>(bit_cast<_Float16>(static_cast<uint16_t>(x[l])));
   return y;
 }
 IMAE_INLINE U16 narrow(Half, Floats x) {
   U16 y{};
-  for (int l = 0; l < kFloats; ++l) y[l] = std::bit_cast<uint16_t>(static_cast<_Float16>(x[l]));
+  for (int l = 0; l < kFloats; ++l) y[l] = bit_cast<uint16_t>(static_cast<_Float16>(x[l]));
   return y;
 }
 #endif

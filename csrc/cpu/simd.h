@@ -7,6 +7,12 @@
 
 namespace imae::IMAE_ISA {
 
+// not std::bit_cast, which was compiled before the target was chosen: it would pass vectors another way
+template <class To, class From>
+IMAE_INLINE To bit_cast(From x) {
+  return __builtin_bit_cast(To, x);
+}
+
 template <class T, int kLanes>
 struct VectorOf {
   typedef T type __attribute__((vector_size(sizeof(T) * kLanes)));
@@ -57,8 +63,8 @@ struct Vector : Simd<S> {
   static IMAE_INLINE Real min(Real x, Real y) { return x < y ? x : y; }
   static IMAE_INLINE Real abs(Real x) { return bits_to_real(real_to_bits(x) & std::numeric_limits<Int>::max()); }
   static IMAE_INLINE Ints isinf(Real x) { return abs(x) == set(infinity()); }
-  static IMAE_INLINE Ints real_to_bits(Real x) { return std::bit_cast<Ints>(x); }
-  static IMAE_INLINE Real bits_to_real(Ints x) { return std::bit_cast<Real>(x); }
+  static IMAE_INLINE Ints real_to_bits(Real x) { return bit_cast<Ints>(x); }
+  static IMAE_INLINE Real bits_to_real(Ints x) { return bit_cast<Real>(x); }
   static IMAE_INLINE Ints iota() {
     Ints v{};
     for (int l = 0; l < kLanes; ++l) v[l] = l;
@@ -109,9 +115,9 @@ struct Vector : Simd<S> {
       return exp_nonpositive(x);
     } else {
 #if IMAE_VECTOR_BYTES == 64 && defined(IMAE_X86)
-      const Real t = x * S(std::numbers::log2e), f = std::bit_cast<Real>(_mm512_reduce_ps(std::bit_cast<__m512>(t), 0));
+      const Real t = x * S(std::numbers::log2e), f = bit_cast<Real>(_mm512_reduce_ps(bit_cast<__m512>(t), 0));
       const Real y = exp2_polynomial(f);  // -infinity: f = 0, and the scale makes it 0
-      return std::bit_cast<Real>(_mm512_scalef_ps(std::bit_cast<__m512>(y), std::bit_cast<__m512>(t - f)));
+      return bit_cast<Real>(_mm512_scalef_ps(bit_cast<__m512>(y), bit_cast<__m512>(t - f)));
 #else
       const Real shifted = x * S(std::numbers::log2e) + Simd<S>::kRound, k = shifted - Simd<S>::kRound;
       const Real f = x * S(std::numbers::log2e) - k;

@@ -339,7 +339,7 @@ PYTHON = (
     ),
     Fault(
         "imae_ext/ops.py",
-        "grad = grad * grad_output.to(grad.dtype)",
+        "grad = (grad.to(grad_output.dtype) * grad_output).to(grad.dtype)",
         "grad = grad.clone()",
         "grad_output ignored under torch.compile",
         COMPILE,

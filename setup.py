@@ -66,6 +66,7 @@ def flags() -> list[str]:
         *os.environ.get("IMAE_CXXFLAGS", "").split(),
         "-std=c++20",
         "-fvisibility=hidden",
+        f"-fmacro-prefix-map={Path(__file__).parent.resolve()}/=",  # errors name csrc/..., not where it was built
         "-fno-math-errno",
         "-fno-trapping-math",
         "-Wall",

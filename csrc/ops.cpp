@@ -13,7 +13,7 @@ void ask_for_huge_pages(const Tensor& fresh) {
 #if defined(__linux__)
   constexpr uintptr_t kPage = 2 << 20;
   const auto bytes = static_cast<uintptr_t>(fresh.numel()) * fresh.element_size();
-  if (bytes < 4 * kPage) return;
+  if (bytes < kPage) return;
   const auto address = reinterpret_cast<uintptr_t>(fresh.mutable_data_ptr());
   const uintptr_t begin = (address + kPage - 1) / kPage * kPage, end = (address + bytes) / kPage * kPage;
   madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a wish: nothing to do if it is not granted

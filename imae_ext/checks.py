@@ -79,8 +79,8 @@ def check(
     """Check everything that can be checked without waiting for a device."""
     check_reduction(formula, reduction)
     check_tensors(logits, target, weight)
-    inside_transform = torch._C._are_functorch_transforms_active()  # where values cannot be looked at
-    if target.device.type == "cpu" and not inside_transform:
+    no_values = torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()  # to look at
+    if target.device.type == "cpu" and not no_values:
         check_labels(logits, target, ignore_index)
 
 

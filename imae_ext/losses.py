@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -11,19 +12,21 @@ from .formulas import CCE, DM, GCE, IMAE, MAE, NCE, SCE, Focal, Loss
 from .functional import robust_loss
 
 _cce, _mae, _nce = CCE(), MAE(), NCE()
-_made: dict[tuple[object, ...], Loss] = {}
+
+
+@functools.lru_cache(maxsize=64, typed=True)  # typed: True is not 1.0
+def _made(make: Callable[..., Loss], *parameters: float) -> Loss:
+    return make(*parameters)
 
 
 def _formula(make: Callable[..., Loss], *parameters: float) -> Loss:
     """Make a formula, or return the one that was made before: it is immutable, and making it takes a while."""
     if torch.compiler.is_compiling():
         return make(*parameters)
-    key = (make, *parameters)
-    if key not in _made:
-        if len(_made) >= 64:  # parameters that change from step to step
-            _made.clear()
-        _made[key] = make(*parameters)
-    return _made[key]
+    try:
+        return _made(make, *parameters)
+    except TypeError:  # a parameter that has no hash is none
+        return make(*parameters)
 
 
 def imae_loss(

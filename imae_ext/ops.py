@@ -30,6 +30,7 @@ _scale = _op.scale_.default
 _row_stats = _op.row_stats.default
 
 _transforming = torch._C._are_functorch_transforms_active  # inside torch.func.grad, vmap, ...
+_is_batch = torch._C._functorch.is_legacy_batchedtensor  # several grad_outputs: is_grads_batched
 _compiling = torch.compiler.is_compiling
 
 Pair = tuple[Tensor, Tensor]
@@ -48,6 +49,11 @@ def _reference(logits: Tensor, target: Tensor, options: Options) -> Tensor:
 def _differentiable_gradient(logits: Tensor, target: Tensor, options: Options, grad_output: Tensor) -> Tensor:
     (grad,) = torch.autograd.grad(_reference(logits, target, options), logits, grad_output, create_graph=True)
     return grad
+
+
+def _scaled(grad: Tensor, grad_output: Tensor) -> Tensor:
+    """Do what scale_ does, rounding once, but not in place."""
+    return (grad.to(grad_output.dtype) * grad_output).to(grad.dtype)
 
 
 class _Loss(torch.autograd.Function):
@@ -80,7 +86,12 @@ class _Loss(torch.autograd.Function):
             logits, target, weight = ctx.saved_tensors
             code = checks.REDUCTIONS[reduction]
             _, grad = _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
-        _scale(grad, grad_output)
+        try:
+            _scale(grad, grad_output)
+        except RuntimeError:
+            if not _is_batch(grad_output):
+                raise
+            grad = _scaled(grad, grad_output)
         return grad, None, None
 
 
@@ -105,7 +116,7 @@ class _TracedLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.one_pass:
             (grad,) = ctx.saved_tensors
-            grad = (grad.to(grad_output.dtype) * grad_output).to(grad.dtype)  # rounded once, as in eager mode
+            grad = _scaled(grad, grad_output)
         else:
             logits, target, rows, divisor = ctx.saved_tensors
             grad = _backward(logits, target, rows, divisor, grad_output, ctx.ignored)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from calls import batch, gradient, same_bits
@@ -119,6 +121,33 @@ def test_compiled_call_refuses_what_eager_refuses():
         compiled(logits, target.float(), FORMULA)
     with pytest.raises((IndexError, RuntimeError), match="imae_ext"):
         compiled(logits, target + 5, FORMULA)
+    with pytest.raises(RuntimeError, match=r"csrc/ops\.cpp") as error:
+        op.forward(logits, target + 5, None, FORMULA.packed, 1, -100)
+    assert str(Path(__file__).parents[1]) not in str(error.value)  # not where it was built
+
+
+@pytest.mark.parametrize("formula", (imae_ext.IMAE(8.0), imae_ext.DM(), imae_ext.NCE()), ids=repr)
+def test_reference_compiles_into_one_graph(formula):
+    logits, target = batch(dtype=torch.float64)
+    compiled = torch.compile(reference.robust_loss, backend="aot_eager", fullgraph=True)
+    results = []
+    for loss_of in (reference.robust_loss, compiled):
+        leaf = logits.clone().requires_grad_()
+        loss = loss_of(leaf, target, formula)
+        loss.backward()
+        results.append((loss.detach(), leaf.grad))
+    assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-14) for a, b in zip(*results, strict=True))
+    assert compiled(logits, target + 5, formula).isnan()
+
+
+def test_class_weights_that_want_a_gradient_in_one_graph():
+    logits, target = batch(dtype=torch.float64)
+    results = []
+    for loss_of in (imae_ext.robust_loss, torch.compile(imae_ext.robust_loss, backend="aot_eager", fullgraph=True)):
+        weight = torch.linspace(0.5, 1.5, logits.shape[1], dtype=torch.float64, requires_grad=True)
+        loss_of(logits, target, FORMULA, weight=weight).backward()
+        results.append(weight.grad)
+    assert torch.allclose(*results, rtol=1e-12) and (results[0] != 0).any()
 
 
 TRANSFORMS = {

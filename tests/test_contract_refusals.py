@@ -212,3 +212,12 @@ def test_more_terms_than_one_pass_takes():
 def test_factor_that_is_not_finite(factor):
     with pytest.raises(ValueError, match=r"^imae_ext: "):
         factor * imae_ext.CCE()
+
+
+def test_parameter_that_only_equals_one_seen_before():
+    """The named losses keep their formulas; True equals 1.0 and has its hash."""
+    logits, target = torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
+    imae_ext.imae_loss(logits, target, T=1.0)
+    for T in (True, [8.0], torch.tensor(8.0)):
+        with pytest.raises(ValueError, match="imae_ext: IMAE: expected a finite number for T"):
+            imae_ext.imae_loss(logits, target, T=T)

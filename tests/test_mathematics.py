@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from cases import FORMULAS, RCE_A, Spec
 from torch import Tensor
 
 import imae_ext
+from imae_ext import reference
 
 # --- weights --------------------------------------------------------------------------------------------------
 
@@ -236,3 +238,13 @@ def test_named_functions_and_modules_are_robust_loss(name, weighted, options):
     assert torch.equal(function(logits, target, **params, **options), wanted)
     assert torch.equal(module(**params, **options)(logits, target), wanted)
     assert torch.equal(imae_ext.RobustLoss(formula, **options)(logits, target), wanted)
+
+
+def test_rule_of_the_reference_is_the_gauss_legendre_rule():
+    nodes, weights = np.polynomial.legendre.leggauss(32)
+    x, w = (np.array(a) for a in reference.rule(panels=1))
+    order = x.argsort()
+    np.testing.assert_allclose(x[order], (nodes + 1) / 2, rtol=1e-14)
+    np.testing.assert_allclose(w[order], weights / 2, rtol=1e-13)
+    x, w = (np.array(a) for a in reference.rule(panels=6))
+    assert np.dot(w, x**63) == pytest.approx(1 / 64, rel=1e-14)  # exact on every panel up to degree 63

@@ -15,8 +15,8 @@
 
 namespace imae::IMAE_ISA {
 
-constexpr int64_t kLaneClasses = 16;         // up to this many classes a lane for each row is faster
-constexpr int64_t kGroupBytes = 256 * 1024;  // of logits: they stay in the second-level cache
+constexpr int64_t kLaneClasses = 16;        // up to this many classes a lane for each row is faster
+constexpr int64_t kGroupBytes = 64 * 1024;  // of logits as they are computed with: they stay in a near cache
 
 enum class Path { kAlong, kAcross, kTile };  // vectors along the classes; across adjacent rows; through a tile
 
@@ -33,7 +33,7 @@ struct Plan {
     const bool along = z.class_stride == 1 && (!both || g.class_stride == 1) && r.C >= kLanes;
     if (along && r.C > kLaneClasses) {
       path = Path::kAlong;
-      const int64_t fit = kGroupBytes / (r.C * int64_t(sizeof(T)));
+      const int64_t fit = kGroupBytes / (r.C * int64_t(sizeof(ScalarOf<T>)));
       rows = fit < 1 ? 1 : fit < kLanes ? fit : kLanes;
     } else if (z.inner_stride == 1 && (!both || g.inner_stride == 1) && z.inner >= kLanes && z.inner > 1) {
       path = Path::kAcross;
@@ -82,9 +82,28 @@ struct Coefficients {
   typename Vector<S>::Real max, a, b, g_y;
 };
 
+// Where reading leaves every exp(z_j - max) of a group, for writing to go on from: in the gradient itself, or beside
+// it if the gradient's type would round them.
+template <class T>
+struct Kept {
+  using S = ScalarOf<T>;
+  static constexpr bool kBeside = sizeof(T) != sizeof(S);
+  static constexpr int64_t kLanes = Vector<S>::kLanes;
+  alignas(64) S at[kBeside ? kGroupBytes / sizeof(S) + kLanes * kLanes : 1];
+
+  static IMAE_INLINE bool worth(const Rows& r) { return r.grad != nullptr && r.C <= kChunk; }
+  IMAE_INLINE S* row(const Rows& r, Group g, int l) {
+    if constexpr (kBeside)
+      return at + l * ((r.C + kLanes - 1) / kLanes * kLanes);
+    else
+      return static_cast<S*>(r.grad) + r.grad_view.row(g.first + l);
+  }
+};
+
+// kept: null if nothing was kept
 template <class T>
 IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Group g, const Labels<ScalarOf<T>>& t,
-                             const Coefficients<ScalarOf<T>>& c, const Tile<T>& tile, bool kept) {
+                             const Coefficients<ScalarOf<T>>& c, const Tile<T>& tile, Kept<T>* kept) {
   using S = ScalarOf<T>;
   using V = Vector<S>;
   using Real = typename V::Real;
@@ -99,7 +118,7 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Group g, const 
         __builtin_memset(row, 0, r.C * sizeof(T));
       else if (kept)
         write_row(row, r.C, t.y[l], c.a[l], c.b[l], c.g_y[l],
-                  [=](int64_t j) __attribute__((always_inline)) { return load(row + j); });
+                  [e = kept->row(r, g, l)](int64_t j) __attribute__((always_inline)) { return load(e + j); });
       else
         write_row(row, r.C, t.y[l], c.a[l], c.b[l], c.g_y[l],
                   [=](int64_t j) __attribute__((always_inline)) { return V::exp_sweep(load(z + j) - max); });
@@ -127,14 +146,8 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Group g, const 
   }
 }
 
-// Whether reading leaves every exp(z_j - max) in the gradient, for writing to go on from: not if rounding would hurt.
-template <class T>
-IMAE_INLINE bool keeps(const Rows& r) {
-  return sizeof(T) == sizeof(ScalarOf<T>) && r.grad != nullptr && r.C <= kChunk;
-}
-
 template <bool kSum, class T>
-IMAE_INLINE LaneSums<ScalarOf<T>> read_along(const Rows& r, Group g, const Labels<ScalarOf<T>>& t) {
+IMAE_INLINE LaneSums<ScalarOf<T>> read_along(const Rows& r, Group g, const Labels<ScalarOf<T>>& t, Kept<T>* kept) {
   using S = ScalarOf<T>;
   using V = Vector<S>;
   using Real = typename V::Real;
@@ -162,8 +175,7 @@ IMAE_INLINE LaneSums<ScalarOf<T>> read_along(const Rows& r, Group g, const Label
   all.max = V::select(all.max == V::set(-V::infinity()), Real{}, all.max);
   for (int l = g.begin; l < g.end; ++l) {
     if (!t.live[l]) continue;
-    T* keep = keeps<T>(r) ? static_cast<T*>(r.grad) + r.grad_view.row(g.first + l) : nullptr;
-    const auto sums = sums_of_others<kSum>(row(l), 0, r.C, t.y[l], all.max[l], keep);
+    const auto sums = sums_of_others<kSum>(row(l), 0, r.C, t.y[l], all.max[l], kept ? kept->row(r, g, l) : nullptr);
     exp[l] = sums.exp;
     plain[l] = sums.plain;
   }
@@ -174,12 +186,12 @@ IMAE_INLINE LaneSums<ScalarOf<T>> read_along(const Rows& r, Group g, const Label
 
 template <bool kSum, class T>
 IMAE_INLINE LaneSums<ScalarOf<T>> read_group(const Rows& r, const Plan<T>& plan, Group g, const Labels<ScalarOf<T>>& t,
-                                             Tile<T>& tile) {
+                                             Tile<T>& tile, Kept<T>* kept) {
   using S = ScalarOf<T>;
   using V = Vector<S>;
   const T* logits = static_cast<const T*>(r.logits);
   if (plan.path == Path::kAlong) {
-    return read_along<kSum, T>(r, g, t);
+    return read_along<kSum, T>(r, g, t, kept);
   }
   if (plan.path == Path::kAcross) {
     const T* z = logits + r.logits_view.row(g.first);
@@ -199,14 +211,14 @@ __attribute__((noinline)) void evaluate_group(const Forward& f, const LaneSums<S
 }
 
 template <bool kSum, class T>
-IMAE_INLINE void forward_group(const Forward& f, const Plan<T>& plan, int64_t index) {
+IMAE_INLINE void forward_group(const Forward& f, const Plan<T>& plan, int64_t index, Kept<T>* kept) {
   using S = ScalarOf<T>;
   using V = Vector<S>;
   using Real = typename V::Real;
   const Group g = plan.group(f, index);
   const Labels<S> t = read_labels<S>(f, g);
   Tile<T> tile;
-  const LaneSums<S> sums = read_group<kSum>(f, plan, g, t, tile);
+  const LaneSums<S> sums = read_group<kSum>(f, plan, g, t, tile, kept);
   Outcome<V> o;
   evaluate_group<S>(f, sums, o);
   Real w = V::set(1);
@@ -231,7 +243,7 @@ IMAE_INLINE void forward_group(const Forward& f, const Plan<T>& plan, int64_t in
   if (f.value_sums) f.value_sums[index] = value_sum;
   if (f.weight_sums) f.weight_sums[index] = weight_sum;
   const S scale = static_cast<S>(f.scale);
-  if (f.grad) write_group<T>(f, plan, g, t, {c.max, c.a * scale, c.b * scale, c.g_y * scale}, tile, keeps<T>(f));
+  if (f.grad) write_group<T>(f, plan, g, t, {c.max, c.a * scale, c.b * scale, c.g_y * scale}, tile, kept);
 }
 
 template <class T>
@@ -249,16 +261,17 @@ IMAE_INLINE void backward_group(const Backward& b, const Plan<T>& plan, int64_t 
   }
   Tile<T> tile;
   if (plan.path == Path::kTile) tile.read(static_cast<const T*>(b.logits), b.logits_view, b.C, g);
-  write_group<T>(b, plan, g, t, c, tile, false);
+  write_group<T>(b, plan, g, t, c, tile, nullptr);
 }
 
 template <class T>
 void forward(const Forward& f, int64_t begin, int64_t end) {
   const Plan<T> plan(f);
+  Kept<T> memory, *kept = Kept<T>::worth(f) ? &memory : nullptr;
   if (f.loss->f64.margin)
-    for (int64_t i = begin; i < end; ++i) forward_group<false, T>(f, plan, i);
+    for (int64_t i = begin; i < end; ++i) forward_group<false, T>(f, plan, i, kept);
   else
-    for (int64_t i = begin; i < end; ++i) forward_group<true, T>(f, plan, i);
+    for (int64_t i = begin; i < end; ++i) forward_group<true, T>(f, plan, i, kept);
 }
 
 template <class T>

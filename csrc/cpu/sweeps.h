@@ -21,18 +21,19 @@ IMAE_INLINE Acc fold_others(const T* z, int64_t begin, int64_t end, int64_t y, A
   using Int = typename V::Int;
   constexpr int64_t kLanes = V::kLanes, kUnroll = 4;
   const auto iota = V::iota();
-  const auto at = [=](Acc acc, int64_t j) __attribute__((always_inline)) {
-    return body(acc, j, load(z + j), iota != static_cast<Int>(y - j));
+  auto ahead = V::set_int(static_cast<Int>(y - begin)) - iota;  // how far behind j each lane would find the label
+  const auto at = [&](Acc acc, int64_t j, Int k) __attribute__((always_inline)) {
+    return body(acc, j + k, load(z + j + k), ahead != V::set_int(k));
   };
   Acc a = start, b = start, c = start, d = start;
   int64_t j = begin;
-  for (; j + kUnroll * kLanes <= end; j += kUnroll * kLanes) {
-    a = at(a, j);
-    b = at(b, j + kLanes);
-    c = at(c, j + 2 * kLanes);
-    d = at(d, j + 3 * kLanes);
+  for (; j + kUnroll * kLanes <= end; j += kUnroll * kLanes, ahead -= Int(kUnroll * kLanes)) {
+    a = at(a, j, 0);
+    b = at(b, j, kLanes);
+    c = at(c, j, 2 * kLanes);
+    d = at(d, j, 3 * kLanes);
   }
-  for (; j + kLanes <= end; j += kLanes) a = at(a, j);
+  for (; j + kLanes <= end; j += kLanes, ahead -= Int(kLanes)) a = at(a, j, 0);
   if (j < end) {  // the last vector ends with the row: lanes that were done already do not count
     const int64_t last = end - kLanes;
     b = body(b, last, load(z + last), (iota != static_cast<Int>(y - last)) & (iota >= static_cast<Int>(j - last)));
@@ -60,7 +61,7 @@ struct Sums {
 
 // vectors whose lanes add up to the others' sums; keep, if not null, receives every exp(z_j - m)
 template <bool kSum, class T>
-IMAE_INLINE auto sums_of_others(const T* z, int64_t begin, int64_t end, int64_t y, ScalarOf<T> m, T* keep) {
+IMAE_INLINE auto sums_of_others(const T* z, int64_t begin, int64_t end, int64_t y, ScalarOf<T> m, ScalarOf<T>* keep) {
   using V = Vector<ScalarOf<T>>;
   using Real = typename V::Real;
   return fold_others(

@@ -12,7 +12,7 @@ endif
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 export PATH := $(dir $(PY)):$(PATH)
 
-.PHONY: build demo test bench lint format clean
+.PHONY: build demo test sanitize bench lint format clean
 
 $(CURDIR)/.venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -29,6 +29,10 @@ demo: build
 test: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt
 	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto $(ARGS)
+
+sanitize: build
+	$(PIP) -r requirements/demo.txt -r requirements/test.txt
+	$(PY) tests/sanitize.py
 
 bench: build
 	$(PIP) -r requirements/demo.txt

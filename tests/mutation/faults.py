@@ -339,10 +339,24 @@ PYTHON = (
     ),
     Fault(
         "imae_ext/ops.py",
-        "grad = (grad.to(grad_output.dtype) * grad_output).to(grad.dtype)",
-        "grad = grad.clone()",
+        "return (grad.to(grad_output.dtype) * grad_output).to(grad.dtype)",
+        "return grad.clone()",
         "grad_output ignored under torch.compile",
         COMPILE,
+    ),
+    Fault(
+        "csrc/cpu/kernels.h",
+        "if (!t.live[l]) continue;\n    const auto sums",
+        "const auto sums",
+        "the exponentials of an ignored row summed",
+        ("test_contract_values.py", "test_case_table.py"),
+    ),
+    Fault(
+        "csrc/cpu/sweeps.h",
+        "ahead -= Int(kUnroll * kLanes)",
+        "ahead -= Int(kLanes)",
+        "the label of a later vector taken for another class",
+        ("test_case_table.py",),
     ),
     Fault(
         "imae_ext/ops.py",

@@ -80,11 +80,12 @@ int main() {
 #endif
   int64_t seed = 0;
   for (const int64_t dtype : kTypes)
-    for (const int64_t C : {3, 10, 33, 100, 129, 1001, 5000})
+    for (const int64_t C : {3, 10, 33, 100, 129, 1001, 5000, 6000, 9001})
       for (const bool strided : {false, true}) {
         if (strided && C > 129) continue;
         const int64_t N = C > 1000 ? 3 : C > 64 ? 20 : 270;  // more than two blocks take at once
-        const imae_simt::Machine machine{seed % 4, 2, 2, C == 5000 ? 12 << 10 : 99 << 10};
+        const int64_t shared = C < 5000 ? 99 << 10 : C == 5000 ? 12 << 10 : 20 << 10;  // in chunks, in clusters of two
+        const imae_simt::Machine machine{seed % 4, 2, 2, shared, C > 5000 ? 2 : 0};
         run({dtype, N, C, seed++ % 8, strided}, machine);
       }
   std::puts("done");

@@ -19,7 +19,7 @@ from benchmarks.speed import on_gpu, readme, results, table
 from benchmarks.speed.cases import Case
 from benchmarks.speed.contenders import Unavailable, expected_gradient
 from benchmarks.speed.measure import Plan, measure
-from benchmarks.speed.queued import MARK, Queued, sort
+from benchmarks.speed.queued import MARK, Queued, queued, sort
 from benchmarks.speed.results import CaseResult, Run, Timing
 
 ROOT = Path(__file__).parents[1]
@@ -178,6 +178,15 @@ def test_events_of_a_profile_are_told_apart() -> None:
     assert sort(events) == Queued(kernels, ("Memset (Device)",), ("cudaStreamSynchronize",))
     with pytest.raises(ValueError, match="expected one mark"):
         sort(events[:4])
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_a_call_is_profiled_once_it_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU nothing is queued; the profile has its mark all the same."""
+    calls = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: calls.append("synchronised"))
+    assert queued(lambda: calls.append("called")) == Queued((), (), ())
+    assert calls == ["called", "synchronised"] * 2
 
 
 def made_up_run(device: str = "cuda") -> Run:

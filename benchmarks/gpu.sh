@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one command and under ten minutes: builds for the card, runs the GPU tests, runs the
-# four checkers of compute-sanitizer on small shapes, and times every tier against the copy bandwidth of the same run.
+# four checkers of compute-sanitizer on small shapes, times every tier against the copy bandwidth of the same run, and
+# holds small calls, CUDA graphs, losses of each row and a training step against F.cross_entropy.
 #   benchmarks/gpu.sh [--dry-run] [FOLDER]     results go to FOLDER, benchmarks/results by default
-# --dry-run prints the steps and checks that what each one needs is there. PYTHON chooses the interpreter.
+# --dry-run prints the steps, the seconds that each may take, and what it needs that is missing. PYTHON chooses the
+# interpreter.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 dry=0
@@ -10,15 +12,17 @@ dry=0
 out=${1:-benchmarks/results}
 python=${PYTHON:-python3}
 failed=0
+total=0
 
 step() { # step NAME SECONDS NEEDS COMMAND...: NEEDS are commands and files, separated by commas
   local name=$1 seconds=$2 needs=$3 missing="" need
   shift 3
+  total=$((total + seconds))
   for need in ${needs//,/ }; do
     command -v "$need" >/dev/null 2>&1 || [ -e "$need" ] || missing+=" $need"
   done
   if [ "$dry" = 1 ]; then
-    printf '%-10s %s\n           %s\n' "$name" "${missing:+missing:$missing}" "$*"
+    printf '%-10s %3d s  %s\n           %s\n' "$name" "$seconds" "${missing:+missing:$missing}" "$*"
     return
   fi
   if [ -n "$missing" ]; then
@@ -38,12 +42,15 @@ step() { # step NAME SECONDS NEEDS COMMAND...: NEEDS are commands and files, sep
 
 [ "$dry" = 1 ] || mkdir -p "$out"
 export IMAE_EXT_REQUIRE=1 MAX_JOBS=${MAX_JOBS:-8}
-step build 200 "nvcc,$python,setup.py" env IMAE_CUDA=1 "$python" setup.py build_ext --inplace
-step tests 240 "nvidia-smi,tests/test_cuda.py" "$python" -m pytest -q --maxfail=20 tests/test_cuda.py
+step build 130 "nvcc,$python,setup.py" env IMAE_CUDA=1 "$python" setup.py build_ext --inplace
+step tests 140 "nvidia-smi,tests/test_cuda.py" "$python" -m pytest -q --maxfail=20 tests/test_cuda.py
 for tool in memcheck racecheck initcheck synccheck; do
-  step "$tool" 60 "compute-sanitizer,benchmarks/gpu_shapes.py" \
+  step "$tool" 45 "compute-sanitizer,benchmarks/gpu_shapes.py" \
     compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" benchmarks/gpu_shapes.py
 done
-step times 90 "nvidia-smi,benchmarks/gpu_times.py" "$python" benchmarks/gpu_times.py "$out/gpu.json"
+step times 60 "nvidia-smi,benchmarks/gpu_times.py" "$python" benchmarks/gpu_times.py "$out/gpu.json"
+step speed 90 "nvidia-smi,benchmarks/speed/__main__.py" "$python" -m benchmarks.speed --device cuda --quick \
+  --shapes 8x10 128x10 8192x10 8192x100 8192x1000 8192x1001 --output "$out/speed.json"
+[ "$dry" = 0 ] || { printf '%-10s %3d s\n' total "$total"; [ "$total" -le 600 ] || failed=1; }
 [ "$dry" = 1 ] || { [ -e "$out/gpu.json" ] && "$python" benchmarks/gpu_times.py --show "$out/gpu.json"; }
 exit $failed

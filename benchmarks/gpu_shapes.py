@@ -16,7 +16,9 @@ def main() -> None:
         for reduction in ("mean", "none", "normalized"):
             imae_ext.imae_loss(z, y, reduction=reduction).sum().mul(0.5).backward()
         imae_ext.row_stats(z, y, imae_ext.IMAE())
-    for tier in ("row2", "row8", "row32", "row128", "row256", "strided"):
+    z = torch.randn(5, 60001, device="cuda").requires_grad_()  # in clusters, where the card has them
+    imae_ext.imae_loss(z, torch.randint(60001, (5,), device="cuda")).backward()
+    for tier in ("row2", "row8", "row32", "row128", "row256", "strided", "cluster"):
         os.environ["IMAE_EXT_TIER"] = tier
         z = torch.randn(40, 37, device="cuda", requires_grad=True)
         imae_ext.nce_loss(z, torch.randint(37, (40,), device="cuda")).backward()

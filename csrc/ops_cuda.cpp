@@ -27,8 +27,7 @@ void check_labels(const Tensor& target, Rows rows) {
   rows.target = on_host.const_data_ptr();
   for (int64_t i = 0; i < rows.N; ++i) {
     const int64_t y = rows.label(i);
-    STD_TORCH_CHECK(y == rows.ignore_index || (y >= 0 && y < rows.C), "imae_ext: expected labels in [0, ", rows.C,
-                    ") or ignore_index=", rows.ignore_index, ", got ", y, " at row ", i, " of target");
+    REFUSE_UNLESS(y == rows.ignore_index || (y >= 0 && y < rows.C));
   }
 }
 
@@ -57,15 +56,21 @@ struct CudaCall {
   }
 };
 
-// Runs the forward kernel with whatever outputs f already names. Returns the loss.
+// Runs the forward kernel for whatever outputs f and r already name.
+void launch_forward(const CudaCall& c, Forward& f, const Reduction& r, const std::optional<Tensor>& weight,
+                    const std::vector<double>& formula, bool margin_only) {
+  static_cast<Rows&>(f) = c.call.rows;
+  f.loss = &prepare(formula.data(), static_cast<int64_t>(formula.size()));
+  REFUSE_UNLESS(f.loss->f64.margin || !margin_only);
+  const auto class_weight = class_weight_of(weight, c.call);
+  if (class_weight) f.class_weight = class_weight->const_data_ptr();
+  check(cuda_forward(f, r, c.stream));
+}
+
+// The same, with the loss besides.
 Tensor run_forward(const CudaCall& c, Forward& f, Reduction& r, const std::optional<Tensor>& weight,
                    const std::vector<double>& formula, int64_t reduction) {
   REFUSE_UNLESS(reduction >= kNone && reduction <= kNormalized);
-  static_cast<Rows&>(f) = c.call.rows;
-  f.loss = &prepare(formula.data(), static_cast<int64_t>(formula.size()));
-  REFUSE_UNLESS(f.loss->f64.margin || reduction != kNormalized);
-  const auto class_weight = class_weight_of(weight, c.call);
-  if (class_weight) f.class_weight = class_weight->const_data_ptr();
   Tensor loss = reduction == kNone ? c.made(c.call.target.sizes()) : c.made({});
   // Freed when this returns, but the caching allocator gives it to later work of the same stream only.
   std::optional<Tensor> workspace;
@@ -78,9 +83,9 @@ Tensor run_forward(const CudaCall& c, Forward& f, Reduction& r, const std::optio
     r.divide_by = reduction == kMean         ? Reduction::kTargets
                   : reduction == kNormalized ? Reduction::kWeights
                                              : Reduction::kOne;
-    r.mean_gradient = reduction == kMean && f.grad != nullptr;
+    r.mean_gradient = reduction == kMean && c.call.rows.grad != nullptr;
   }
-  check(cuda_forward(f, r, c.stream));
+  launch_forward(c, f, r, weight, formula, reduction == kNormalized);
   return loss;
 }
 
@@ -165,8 +170,7 @@ std::tuple<Tensor, Tensor> row_stats_cuda(const Tensor& logits, const Tensor& ta
   Forward f;
   f.p = p.mutable_data_ptr();
   f.weight = weight.mutable_data_ptr();
-  Reduction r;
-  run_forward(c, f, r, std::nullopt, formula, kNormalized);
+  launch_forward(c, f, Reduction(), std::nullopt, formula, true);
   return {p, weight};
 }
 

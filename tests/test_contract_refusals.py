@@ -10,9 +10,10 @@ import pytest
 import torch
 from calls import FORMULA, batch, gradient
 from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import imae_ext
-from imae_ext import reference
+from imae_ext import checks, reference
 
 ENTRIES = {
     "kernel": lambda *a, **k: imae_ext.robust_loss(*a, **k),
@@ -61,6 +62,16 @@ def test_target_out_of_range_in_row_stats():
     target[2] = 5
     with pytest.raises(IndexError, match=r"^imae_ext: expected .*\[0, 5\).* got 5 .*\b2\b"):
         imae_ext.row_stats(logits, target, FORMULA)
+
+
+def test_labels_on_a_gpu_are_looked_at_only_when_debugging(monkeypatch):
+    """On a fake device, where a look at them is an error of its own."""
+    with FakeTensorMode():
+        arguments = torch.empty(4, 3, device="cuda"), torch.zeros(4, device="cuda").long(), FORMULA, None, -100, "mean"
+        checks.check(*arguments)
+        monkeypatch.setenv("IMAE_EXT_DEBUG", "1")
+        with pytest.raises(DataDependentOutputException):
+            checks.check(*arguments)
 
 
 def test_minus_hundred_is_out_of_range_when_it_is_not_ignored():

@@ -12,6 +12,7 @@ from cases import FORMULAS, Case, table_params
 from expected import assert_within, expected, rows
 
 import imae_ext
+from benchmarks.speed.queued import queued
 
 if not torch.cuda.is_available():
     pytest.skip("no GPU", allow_module_level=True)
@@ -43,7 +44,7 @@ def test_autograd(case):
     assert torch.equal(before.nan_to_num(nan=7.0), z.nan_to_num(nan=7.0))
 
 
-@pytest.mark.parametrize("tier", ["row2", "row8", "row32", "row128", "row256", "strided"])
+@pytest.mark.parametrize("tier", ["row2", "row8", "row32", "row128", "row256", "strided", "cluster"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_each_tier(monkeypatch, tier, dtype):
     monkeypatch.setenv("IMAE_EXT_TIER", tier)
@@ -56,7 +57,28 @@ def test_each_tier(monkeypatch, tier, dtype):
         torch.testing.assert_close(grad.double(), leaf.grad, rtol=1e-2 if dtype == torch.bfloat16 else 1e-4, atol=1e-9)
 
 
-@pytest.mark.parametrize("C", [10, 100, 1000, 40000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("C", [65537, 151936, 256000, 500000])
+def test_rows_longer_than_a_blocks_shared_memory(monkeypatch, C, dtype):
+    """In clusters where the card has them; the portable way, forced, gives the same up to rounding."""
+    z = torch.randn(301, C, device="cuda").to(dtype)
+    y = torch.randint(C, (301,), device="cuda")
+    y[::7] = -100
+    z[::7] = float("nan")  # ignored rows are not looked at
+    for formula in (imae_ext.IMAE(), imae_ext.NCE()):
+        loss, grad = imae_ext.value_and_grad(z, y, formula)
+        leaf = z[:12].double().requires_grad_()
+        imae_ext.reference.robust_loss(leaf, y[:12], formula, reduction="sum").backward()
+        rtol, kept = 1e-2 if dtype == torch.bfloat16 else 1e-4, int((y != -100).sum())
+        torch.testing.assert_close(grad[:12].double() * kept, leaf.grad, rtol=rtol, atol=1e-9)
+        monkeypatch.setenv("IMAE_EXT_TIER", "row256")
+        loss_of_blocks, grad_of_blocks = imae_ext.value_and_grad(z, y, formula)
+        monkeypatch.delenv("IMAE_EXT_TIER")
+        torch.testing.assert_close(loss, loss_of_blocks, rtol=1e-5, atol=0)
+        torch.testing.assert_close(grad, grad_of_blocks, rtol=rtol, atol=1e-12)
+
+
+@pytest.mark.parametrize("C", [10, 100, 1000, 40000, 151936])
 def test_the_same_bits_every_time(C):
     z, y = torch.randn(999, C, device="cuda"), torch.randint(C, (999,), device="cuda")
     first, grad = imae_ext.value_and_grad(z, y, imae_ext.IMAE())
@@ -77,7 +99,7 @@ def test_labels_out_of_range_stay_in_their_rows():
     done = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, "IMAE_EXT_DEBUG": "1"}, capture_output=True, text=True
     )
-    assert done.returncode != 0 and "got 3 at row 2" in done.stderr
+    assert done.returncode != 0 and "IndexError: imae_ext" in done.stderr and "got 3 at row 2" in done.stderr
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none", "normalized"])
@@ -118,6 +140,38 @@ def test_streams_do_not_share_a_workspace():
                 losses.append(imae_ext.imae_loss(z, y))
     torch.cuda.synchronize()
     assert all(torch.equal(loss, wanted) for loss in losses)
+
+
+def test_the_same_bits_every_time_on_a_side_stream():
+    """With other work on the default stream, and at sizes of one block, of several, and of clusters."""
+    noise = torch.randn(1 << 24, device="cuda")
+    side = torch.cuda.Stream()
+    for N, C in ((128, 10), (5000, 100), (300, 40000), (100, 151936)):
+        z, y = torch.randn(N, C, device="cuda"), torch.randint(C, (N,), device="cuda")
+        wanted = imae_ext.value_and_grad(z, y, imae_ext.IMAE())
+        side.wait_stream(torch.cuda.current_stream())
+        for _ in range(100):
+            noise.mul_(1.0001)
+            with torch.cuda.stream(side):
+                again = imae_ext.value_and_grad(z, y, imae_ext.IMAE())
+                assert all(torch.equal(a, b) for a, b in zip(again, wanted, strict=True))
+
+
+@pytest.mark.parametrize(("N", "C"), [(128, 10), (1000, 1000), (4096, 100), (300, 70000)])
+def test_few_launches_and_no_wait(N, C):
+    """Of one block, a kernel. Of several, also one that counts mean's targets, or a ticket zeroed for the others."""
+    z, y = torch.randn(N, C, device="cuda"), torch.randint(C, (N,), device="cuda")
+    leaf = z.clone().requires_grad_()
+    several = (N, C) != (128, 10)
+    for reduction, kernels, fills in (("none", 1, 0), ("sum", 1, several), ("mean", 1 + several, 0)):
+        seen = queued(lambda reduction=reduction: imae_ext.imae_loss(leaf, y, reduction=reduction))
+        assert (len(seen.kernels), len(seen.memory), seen.waits) == (kernels, fills, ()), (reduction, seen)
+        losses = [imae_ext.imae_loss(leaf, y, reduction=reduction) for _ in range(2)]
+        upstream = torch.ones_like(losses[0])
+        seen = queued(lambda losses=losses, upstream=upstream: torch.autograd.grad(losses.pop(), leaf, upstream))
+        assert (len(seen.kernels), seen.memory, seen.waits) == (1, (), ()), (reduction, seen)
+    seen = queued(lambda: imae_ext.row_stats(z, y, imae_ext.IMAE()))
+    assert (len(seen.kernels), seen.memory, seen.waits) == (1, (), ())
 
 
 def test_no_host_synchronisation():

@@ -83,12 +83,12 @@ def disassembler() -> list[str]:
     return [str(next(target.rglob("bin/cuobjdump")))]
 
 
-def machine_code(element: Path) -> dict[str, str]:
+def machine_code(element: Path, architecture: int = READ_ON) -> dict[str, str]:
     """Mangled name of each kernel -> its code."""
     command = disassembler()
     path = os.pathsep.join([str(Path(command[0]).parent), os.environ["PATH"]])  # it calls nvdisasm
     done = subprocess.run(
-        [*command, "-sass", "-arch", f"sm_{READ_ON}", str(element)],
+        [*command, "-sass", "-arch", f"sm_{architecture}", str(element)],
         capture_output=True,
         text=True,
         check=True,
@@ -102,7 +102,7 @@ def test_no_kernel_spills(objects, element):
     log = objects[element].with_suffix(".log").read_text()
     spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
     frames = re.findall(r"(\d+) bytes stack frame", log)
-    kernels = 16  # 7 tiers, forward and backward; counting; scaling
+    kernels = 17  # 7 tiers, forward and backward; clusters, forward; counting; scaling
     assert len(spills) == kernels * len(ARCHITECTURES)
     assert all(int(stores) == int(loads) == 0 for stores, loads in spills)
     assert all(int(frame) == 0 for frame in frames)
@@ -113,17 +113,28 @@ def test_tiers_that_move_16_bytes_at_a_time(objects, element):
     code = machine_code(objects[element])
     seen = set()
     for name, text in code.items():
-        kernel = re.search(r"(row|tile|scale|strided)_kernel", name)
+        kernel = re.search(r"(row|cluster|tile|scale|strided)_kernel", name)
         if not kernel or kernel[1] == "strided":
             continue
         seen.add(kernel[1])
         load = r"LDG\.E\.128" if kernel[1] == "scale" else r"LDGSTS\.E\.BYPASS\.128"
         assert re.search(load, text), f"{name}: logits are not loaded 16 bytes at a time"
         assert re.search(r"STG\.E\.128", text), f"{name}: the gradient is not stored 16 bytes at a time"
-        if kernel[1] == "row":
+        if kernel[1] in ("row", "cluster"):
             assert re.search(r"\bLDS\.128", text), f"{name}: packs are not read whole from shared memory"
         assert not re.search(r"\b(LDL|STL)\b", text), f"{name}: local memory"
-    assert seen == {"row", "tile", "scale"}
+    assert seen == {"row", "cluster", "tile", "scale"}
+
+
+def test_clusters_meet_at_their_own_barrier_and_write_to_each_other(objects):
+    for architecture in ARCHITECTURES:
+        (text,) = (t for n, t in machine_code(objects["float32"], architecture).items() if "cluster_kernel" in n)
+        new = architecture >= 90
+        assert ("BPT.TRAP" in text) != new, "on older cards it stops"
+        for barrier in ("UCGABAR_ARV", "UCGABAR_WAIT"):
+            assert text.count(barrier) == 2 * new, f"sm_{architecture}: {barrier}"  # at the start, and one a row
+        # an address in another block's shared memory is neither a shared (STS) nor a global one (STG)
+        assert bool(re.search(r"\bST\.E\b", text)) == new, f"sm_{architecture}"
 
 
 def test_float_sweeps_use_the_fast_exponential(objects):

@@ -27,7 +27,7 @@ ORDERS = (Machine(), Machine(seed=1), Machine(seed=7, resident=3, most_blocks=3)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # Around lanes, warps, blocks and packs, and the class counts of data sets; above 1025 few rows.
 COUNTS = (1, 2, 3, 7, 10, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 257, 1000, 1001, 1023, 1024, 1025, 4097, 32000)
-FORCED = ("row2", "row8", "row32", "row128", "row256", "strided")
+FORCED = ("row2", "row8", "row32", "row128", "row256", "strided", "cluster")
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +76,10 @@ ALL = list(dict.fromkeys([*ALIGNMENT, *COMMON]))
 assert len(ALL) >= 1000
 
 
-def run(kernels: Kernels, case: Case):
+def run(kernels: Kernels, case: Case, target: torch.Tensor | None = None):
     """Loss, gradient and the wanted: in one pass where the operators do that, else by saved coefficients."""
-    logits, target, weight = case.inputs()
+    logits, labels, weight = case.inputs()
+    target = labels if target is None else target
     before = logits.clone()
     reduction = REDUCTIONS[case.reduction]
     packed = tuple(case.formula.build().packed)
@@ -99,11 +100,11 @@ def run(kernels: Kernels, case: Case):
     return made, wanted
 
 
-def check(kernels: Kernels, case: Case) -> None:
+def check(kernels: Kernels, case: Case, machines=ORDERS, target: torch.Tensor | None = None) -> None:
     results = []
-    for machine in ORDERS:
+    for machine in machines:
         kernels.machine = machine
-        made, wanted = run(kernels, case)
+        made, wanted = run(kernels, case, target)
         loss = made["loss"].reshape(-1) if case.reduction == "none" else made["loss"]
         assert_within(loss, wanted.loss, wanted.loss_allowed, f"loss, {machine}")
         assert_within(rows(made["grad"]), wanted.grad, wanted.grad_allowed, f"gradient, {machine}")
@@ -127,19 +128,31 @@ def test_each_tier_is_right_at_any_class_count(kernels, case, name):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shared", [12 << 10, 24 << 10])
-def test_rows_longer_than_shared_memory(kernels, dtype, shared):
-    """Read in chunks, with labels in each of them."""
-    try:
-        for formula, offset in ((FORMULAS[4], 0), (FORMULAS[14], 3), (FORMULAS[18], 5)):
-            case = Case(formula, 32000, dtype, f"offset{offset}" if offset else "contiguous", rows=5)
-            for machine in ORDERS:
-                kernels.machine = replace(machine, shared=shared)
-                made, wanted = run(kernels, case)
-                assert_within(made["loss"], wanted.loss, wanted.loss_allowed, "loss")
-                assert_within(rows(made["grad"]), wanted.grad, wanted.grad_allowed, "gradient")
-    finally:
-        kernels.machine = Machine()
+@pytest.mark.parametrize("KB", [12, 20, 36])
+@pytest.mark.parametrize("cluster", [0, 2, 8])
+def test_rows_longer_than_shared_memory(kernels, dtype, KB, cluster):
+    """Held by clusters of 2, 4 and 8 blocks; else read in chunks by such a cluster or, where there is none, a block."""
+    orders = [replace(machine, shared=KB << 10, cluster=cluster) for machine in ORDERS]
+    for case in (
+        Case(FORMULAS[4], 32000, dtype, reduction="normalized", rows=5),
+        Case(FORMULAS[14], 32000, dtype, "offset3", reduction="mean", ignored=True, rows=5),
+        Case(FORMULAS[18], 32001, dtype, "padded", reduction="sum", weighted=True, rows=5),
+    ):
+        check(kernels, case, orders)
+
+
+@pytest.mark.parametrize("blocks", [2, 4, 8])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_labels_in_the_part_of_every_block(kernels, blocks, reduction):
+    """Among the packs of each block, in each of its slots, and at both unaligned ends; eight rows for a cluster."""
+    kernels.machine = Machine(shared=12 << 10)  # 2 slots a thread
+    C = blocks * 2048 - 7
+    case = Case(FORMULAS[4], C, layout="offset3", reduction=reduction, rows=24)
+    target = torch.linspace(0, C - 1, 24).int()
+    assert kernels.cluster(case.inputs()[0], target) == blocks
+    assert {(y - 1) // 1024 for y in target.tolist()[1:-1]} == set(range(2 * blocks))
+    with tier("cluster"):
+        check(kernels, case, [replace(machine, shared=12 << 10) for machine in ORDERS], target)
 
 
 @pytest.mark.parametrize("formula", PARAMETER_SWEEP, ids=str)

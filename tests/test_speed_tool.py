@@ -20,12 +20,13 @@ from benchmarks.speed import cases, figures, readme, results, table, targets
 from benchmarks.speed.cases import Case
 from benchmarks.speed.contenders import CONTENDERS, Contender, Step, eager_reference, through_autograd, traced_reference
 from benchmarks.speed.measure import Plan, measure
+from benchmarks.speed.on_gpu import ON_GPU
 from benchmarks.speed.peers import PEERS
 from benchmarks.speed.results import CaseResult, Run, Timing
 
 BRIEF = Plan(seconds=0.01, min_rounds=3, compile="none")
 SHAPES = ("64x10", "1024x3", "2x5x4x4")  # a small batch, rows enough for the pictures, strided classes
-KEYS = {contender.key: contender for contender in (*CONTENDERS, *PEERS)}
+KEYS = {contender.key: contender for contender in (*CONTENDERS, *PEERS, *ON_GPU)}
 ABOUT = {
     "machine": {"cpu": "A processor", "cores": 2, "cpu_kernels": "avx2"},
     "versions": {"torch": "2", "python": "3"},
@@ -217,23 +218,24 @@ def test_faster_rivals_are_shown() -> None:
 
 def test_readme_section_is_replaced_between_its_markers(written: tuple[Path, str], tmp_path: Path) -> None:
     path = tmp_path / "README.md"
-    path.write_text(f"# Title\n\n{readme.BEGIN}\nold numbers\n{readme.END}\n\n## After\n")
+    begin, end = readme.MARKERS["cpu"]
+    path.write_text(f"# Title\n\n{begin}\nold numbers\n{end}\n\n## After\n")
     run = results.load(written[0])
     for _ in range(2):  # once more changes nothing
         readme.update(path, run)
         text = path.read_text()
-        assert text.startswith(f"# Title\n\n{readme.BEGIN}\n") and text.endswith(f"\n{readme.END}\n\n## After\n")
-        assert text.count(readme.BEGIN) == 1 and "old numbers" not in text
+        assert text.startswith(f"# Title\n\n{begin}\n") and text.endswith(f"\n{end}\n\n## After\n")
+        assert text.count(begin) == 1 and "old numbers" not in text
         assert text.count(readme.speed_section(run)) == 1
     assert "Forward and backward pass, bfloat16, 1 thread:" in text and "| 64x10 |" in text
     assert str(run.about["machine"]["cpu"]) in text and run.about["command"] in text
     with pytest.raises(ValueError, match="expected the markers"):
-        readme.replace_section(f"{readme.END} {readme.BEGIN}", "")
+        readme.section_of(f"{end} {begin}", "cpu")
 
 
 def test_pictures_are_written(written: tuple[Path, str], tmp_path: Path) -> None:
     path = tmp_path / "README.md"
-    path.write_text(f"{readme.BEGIN}{readme.END}")
+    path.write_text("".join(readme.MARKERS["cpu"]))
     figures.main(["--results", str(written[0]), "--docs", str(tmp_path / "docs"), "--readme", str(path)])
     for name in ("speed.png", "speed_ratios.png"):
         assert (tmp_path / "docs" / name).read_bytes().startswith(b"\x89PNG")

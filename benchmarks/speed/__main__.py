@@ -13,9 +13,11 @@ from tqdm import tqdm
 from . import cases, machine, table, targets
 from .contenders import CONTENDERS
 from .measure import Plan, measure
+from .on_gpu import ON_GPU
 from .peers import PEERS
 from .results import FOLDER, CaseResult, Run, save
 
+EVERYONE = (*CONTENDERS, *PEERS, *ON_GPU)
 BUSY = 0.5  # a load above which others are taking part of the machine
 
 
@@ -39,7 +41,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def labels() -> dict[str, str]:
-    return {contender.key: contender.label for contender in (*CONTENDERS, *PEERS)}
+    return {contender.key: contender.label for contender in EVERYONE}
 
 
 def plan(options: argparse.Namespace) -> Plan:
@@ -71,7 +73,7 @@ def command(options: argparse.Namespace) -> str:
 
 def measure_all(chosen: Sequence[cases.Case], how: Plan, only: Sequence[str] | None = None) -> list[CaseResult]:
     """Time the cases one after the other, under a progress bar."""
-    contenders = [each for each in (*CONTENDERS, *PEERS) if only is None or each.key in only]
+    contenders = [each for each in EVERYONE if only is None or each.key in only]
     results = []
     with tqdm(chosen, unit="case", dynamic_ncols=True) as bar:
         for case in bar:

@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.figures", description=__doc__)
     parser.add_argument("--results", type=Path, default=FOLDER / "cpu.json", help="a run's JSON; default: %(default)s")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the pictures; default: %(default)s")
-    parser.add_argument("--readme", type=Path, help=f"also write the section between {readme.BEGIN} and {readme.END}")
+    parser.add_argument("--readme", type=Path, help="also write its section for the run's device")
     options = parser.parse_args(arguments)
     run = load(options.results)
     name = "speed" if run.results[0].case.device == "cpu" else "speed_gpu"

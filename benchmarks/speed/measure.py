@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .cases import Case, worth_compiling
 from .contenders import Contender, Step, Unavailable, expected_gradient
+from .queued import Queued, queued
 from .results import CaseResult, Timing
 
 BLOCK = 1e-3  # seconds that one timing lasts at least, by repeating short passes
@@ -46,6 +47,7 @@ class _Runner:
     untimed: int  # passes before it
     gradient_error: float | None
     peak_bytes: int | None
+    queued: Queued | None
 
 
 def measure(case: Case, contenders: Sequence[Contender], plan: Plan) -> CaseResult:
@@ -67,7 +69,7 @@ def measure(case: Case, contenders: Sequence[Contender], plan: Plan) -> CaseResu
     if _compilations() != graphs:
         raise RuntimeError(f"{case.name}: something was compiled while it was timed")
     timings = {
-        key: Timing(runner.calls, tuple(rounds[key]), runner.gradient_error, runner.peak_bytes)
+        key: Timing(runner.calls, tuple(rounds[key]), runner.gradient_error, runner.peak_bytes, runner.queued)
         for key, runner in runners.items()
     }
     return CaseResult(case, timings, not_run)
@@ -111,10 +113,11 @@ def _warm_up(
     once = clock(steps, 1)
     if once < 1e-1:
         once = min(once, clock(steps, 1), clock(steps, 1))
-    peak_bytes = _peak_bytes(prepared[0]) if case.device == "cuda" else None
+    on_gpu = case.device == "cuda"
+    peak_bytes, in_queue = (_peak_bytes(prepared[0]), queued(prepared[0].run)) if on_gpu else (None, None)
     calls = max(1, math.ceil(BLOCK / once))
     untimed = 1 if once < UNTIMED_BELOW else 0
-    return _Runner(steps, calls, (calls + untimed) * once, untimed, gradient_error, peak_bytes)
+    return _Runner(steps, calls, (calls + untimed) * once, untimed, gradient_error, peak_bytes, in_queue)
 
 
 def _gradient_error(case: Case, found: Tensor | None, expected: Tensor | None) -> float | None:

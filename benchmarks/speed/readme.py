@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .results import CaseResult, Run, losses
+from .results import COUNTERPARTS, CaseResult, Run, Spread, losses
 from .table import duration, heading
 
-BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
+# device: what its section lies between
+MARKERS = {
+    "cpu": ("<!-- speed:begin -->", "<!-- speed:end -->"),
+    "cuda": ("<!-- speed on a GPU:begin -->", "<!-- speed on a GPU:end -->"),
+}
 
 # key of a contender: head of its column
 COLUMNS = {
     "imae": "IMAE, imae_ext",
     "imae_out": "same, reused buffer",
+    "imae_graph": "same, CUDA graph",
+    "imae_none": "same, each row",
     "cross_entropy": "F.cross_entropy",
     "cross_entropy_compiled": "compiled",
+    "cross_entropy_graph": "CUDA graph",
+    "cross_entropy_none": "each row",
     "by_hand": "IMAE by hand",
     "by_hand_compiled": "compiled",
     "reference": "IMAE reference",
@@ -38,18 +46,20 @@ def speed_section(run: Run) -> str:
     return "\n\n".join(parts)
 
 
-def replace_section(text: str, section: str) -> str:
-    """Put the section between the markers of a text."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"expected the markers {BEGIN} and {END}, in this order")
-    return f"{before}{BEGIN}\n{section}\n{END}{after}"
+def section_of(text: str, device: str) -> tuple[str, str, str]:
+    """Return what stands before, between and after a device's markers, these included in the outer parts."""
+    begin, end = MARKERS[device]
+    before, begins, rest = text.partition(begin)
+    section, ends, after = rest.partition(end)
+    if not (begins and ends):
+        raise ValueError(f"expected the markers {begin} and {end}, in this order")
+    return before + begin, section, end + after
 
 
 def update(path: Path, run: Run) -> None:
-    """Write the section into a README."""
-    path.write_text(replace_section(path.read_text(), speed_section(run)))
+    """Write the section of the run's device into a README."""
+    before, _, after = section_of(path.read_text(), run.results[0].case.device)
+    path.write_text(f"{before}\n{speed_section(run)}\n{after}")
 
 
 def _table(results: Sequence[CaseResult]) -> str:
@@ -67,11 +77,15 @@ def _cell(result: CaseResult, key: str) -> str:
     if key not in result.timings:
         return "-"
     text = duration(result.timings[key].median).replace("us", "µs")
-    ratio = result.ratio(key, "imae")
-    if key in ("imae", "imae_out", "copy") or ratio is None:
+    ratio = _over_ours(result, key)
+    if key in ("imae", "imae_out", "copy", *COUNTERPARTS.values()) or ratio is None:
         return text
     text = f"{text} ({ratio.median:.3g}x)"
     return f"**{text}**" if ratio.median < 1 else text
+
+
+def _over_ours(result: CaseResult, key: str) -> Spread | None:
+    return result.ratio(key, COUNTERPARTS.get(key, "imae"))
 
 
 def _how(run: Run, results: Sequence[CaseResult]) -> str:
@@ -79,14 +93,14 @@ def _how(run: Run, results: Sequence[CaseResult]) -> str:
         max(ratio.high - ratio.median, ratio.median - ratio.low) / ratio.median
         for result in results
         for key in COLUMNS
-        if key in result.timings and key != "imae" and (ratio := result.ratio(key, "imae")) is not None
+        if key in result.timings and key != "imae" and (ratio := _over_ours(result, key)) is not None
     ]
     spread = f" Their quartiles are within {100 * max(spreads):.0f}% of them." if spreads else ""
     return (
         "Medians of rounds in which every contender runs in turn; in brackets the median of the ratios, within a "
-        f"round, to IMAE's time.{spread} Every pass makes and frees a gradient buffer, but for those marked as reused. "
-        "*By hand* is a weighted cross-entropy with IMAE's gradient; the reference computes the loss's value too, by "
-        "quadrature. - was not run; the results say why."
+        f"round, to the time of IMAE in the same way.{spread} Every pass makes and frees a gradient buffer, but for "
+        "those marked as reused. *By hand* is a weighted cross-entropy with IMAE's gradient; the reference computes "
+        "the loss's value too, by quadrature. - was not run; the results say why."
     )
 
 

@@ -11,9 +11,17 @@ from statistics import median, quantiles
 from typing import Any
 
 from .cases import Case
+from .queued import Queued
 
 FOLDER = Path(__file__).parent / "results"
 NO_RIVALS = ("imae", "imae_out", "cce", "cce_out", "copy", "clone")
+# Which of ours does the same as a rival, where that is not IMAE through autograd.
+COUNTERPARTS = {
+    "cross_entropy_graph": "imae_graph",
+    "cross_entropy_none": "imae_none",
+    "step_cross_entropy": "step_imae",
+    "step_cross_entropy_graph": "step_imae_graph",
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class Timing:
     rounds: tuple[float | None, ...]
     gradient_error: float | None = None  # relative to the largest gradient; None for a copy
     peak_bytes: int | None = None  # on a GPU
+    queued: Queued | None = None  # the same
 
     @property
     def values(self) -> list[float]:
@@ -88,12 +97,12 @@ class Run:
 
 
 def losses(results: Sequence[CaseResult]) -> list[tuple[CaseResult, str, Spread]]:
-    """Return each case and rival that is faster there than IMAE through autograd, with the ratio of the times."""
+    """Return each case and rival that is faster there than IMAE in the same way, with the ratio of the times."""
     found = []
     for result in results:
         for key in result.timings:
-            ratio = result.ratio(key, "imae")
-            if key not in NO_RIVALS and ratio is not None and ratio.median < 1:
+            ratio = result.ratio(key, COUNTERPARTS.get(key, "imae"))
+            if key not in (*NO_RIVALS, *COUNTERPARTS.values()) and ratio is not None and ratio.median < 1:
                 found.append((result, key, ratio))
     return found
 
@@ -114,7 +123,7 @@ def load(path: Path) -> Run:
     for entry in content.pop("cases"):
         case = Case(**{**entry["case"], "shape": tuple(entry["case"]["shape"])})
         timings = {
-            key: Timing(t["calls"], tuple(t["rounds_us"]), t["gradient_error"], t.get("peak_bytes"))
+            key: Timing(t["calls"], tuple(t["rounds_us"]), t["gradient_error"], t.get("peak_bytes"), _queued(t))
             for key, t in entry["timings"].items()
         }
         results.append(CaseResult(case, timings, entry["not_run"]))
@@ -143,7 +152,14 @@ def _timing(result: CaseResult, key: str) -> dict[str, Any]:
         entry[f"over_{other}"] = None if ratio is None else _short(ratio.median)
     if timing.peak_bytes is not None:
         entry["peak_bytes"] = timing.peak_bytes
+    if timing.queued is not None:
+        entry["queued"] = asdict(timing.queued)
     return entry
+
+
+def _queued(entry: dict[str, Any]) -> Queued | None:
+    names = entry.get("queued")
+    return None if names is None else Queued(*(tuple(names[each]) for each in ("kernels", "memory", "waits")))
 
 
 def _short(value: float) -> float:

@@ -8,7 +8,7 @@ from itertools import groupby
 from benchmarks.noisy_labels.table import text_table
 
 from .cases import Case
-from .results import CaseResult, Spread, losses
+from .results import CaseResult, Spread, Timing, losses
 from .targets import Outcome
 
 
@@ -35,9 +35,11 @@ def heading(case: Case) -> str:
 def timing_table(results: Sequence[CaseResult], labels: Mapping[str, str]) -> str:
     """Write every contender's times in every case, and below them who did not run and why.
 
-    The last columns compare within rounds, as medians: the time over that of IMAE, and over that of a plain copy.
+    Two columns compare within rounds, as medians: the time over that of IMAE, and over that of a plain copy. On a GPU
+    the last ones are the kernels, copies and fills of a pass, how often the host waits in it, and the memory it takes.
     """
-    header = ["", "median", "quartiles", "least", "GB/s", "/ IMAE", "/ copy"]
+    on_gpu = any(timing.queued for result in results for timing in result.timings.values())
+    header = ["", "median", "quartiles", "least", "GB/s", "/ IMAE", "/ copy", *["queued", "waits", "MB"] * on_gpu]
     rows: list[list[str]] = []
     for result in results:
         rows.append([result.case.name, *[""] * (len(header) - 1)])
@@ -52,6 +54,7 @@ def timing_table(results: Sequence[CaseResult], labels: Mapping[str, str]) -> st
                     f"{result.bandwidth(key):.2f}",
                     _ratio(result.ratio(key, "imae")),
                     _ratio(result.ratio(key, "copy")),
+                    *(_on_gpu(timing) if on_gpu else ()),
                 ]
             )
     return "\n".join([text_table(header, rows), *_not_run(results, labels)])
@@ -104,6 +107,13 @@ def _not_run(results: Sequence[CaseResult], labels: Mapping[str, str]) -> list[s
         where = "" if len(names) == len(results) else f" at {', '.join(names)}"
         lines.append(f"not run: {label}{where}: {reason}")
     return lines
+
+
+def _on_gpu(timing: Timing) -> tuple[str, str, str]:
+    if timing.queued is None or timing.peak_bytes is None:
+        return "", "", ""
+    all_queued = len(timing.queued.kernels) + len(timing.queued.memory)
+    return str(all_queued), str(len(timing.queued.waits)), f"{timing.peak_bytes / 1e6:.2f}"
 
 
 def _ratio(ratio: Spread | None) -> str:

@@ -13,28 +13,38 @@ class Launcher {
  public:
   explicit Launcher(void* stream) : stream_(static_cast<cudaStream_t>(stream)) {}
 
-  // As many blocks as run at once: each takes its share of the rows, and none waits for a second round.
-  template <class Kernel>
-  int blocks(Kernel kernel, int64_t wanted, int threads, size_t shared) {
-    if (shared > kSharedUnasked)
-      note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)));
-    if (wanted <= 1) return 1;
-    return static_cast<int>(std::min<int64_t>({wanted, resident(kernel, threads, shared), kMaxBlocks}));
+  // Asked once by each thread, and again after it has turned to another device.
+  const Card& card() {
+    thread_local int known = -1;
+    thread_local Card card;
+    if (const int now = device(); now != known) {
+      card = {attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin), attribute(cudaDevAttrClusterLaunch) != 0};
+      if (error_ == cudaSuccess) known = now;
+    }
+    return card;
   }
 
-  int64_t shared_per_block() {
-    int bytes = 0;
-    note(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device()));
-    return bytes;
+  // As many blocks as run at once: each takes its share of the rows, and none waits for a second round.
+  template <class Kernel>
+  int blocks(Kernel kernel, int64_t wanted, const BlockShape& shape) {
+    if (shape.shared > kSharedUnasked)
+      note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared)));
+    if (shape.cluster > 1) {
+      const int64_t most = std::min(resident_clusters(kernel, shape), kMaxBlocks / shape.cluster);
+      return static_cast<int>(std::min(std::max<int64_t>(wanted, 1), most)) * shape.cluster;
+    }
+    if (wanted <= 1) return 1;
+    return static_cast<int>(std::min<int64_t>({wanted, resident(kernel, shape), kMaxBlocks}));
   }
 
   void zero(unsigned* at) { note(cudaMemsetAsync(at, 0, sizeof *at, stream_)); }
 
   template <class... Parameters, class... Arguments>
-  void launch(void (*kernel)(Parameters...), int blocks, int threads, size_t shared, const Arguments&... arguments) {
+  void launch(void (*kernel)(Parameters...), int blocks, const BlockShape& shape, const Arguments&... arguments) {
     if (error_ != cudaSuccess) return;
-    kernel<<<blocks, threads, shared, stream_>>>(arguments...);
-    note(cudaGetLastError());
+    cudaLaunchAttribute cluster;
+    const cudaLaunchConfig_t config = configured(blocks, shape, cluster);
+    note(cudaLaunchKernelEx(&config, kernel, arguments...));
   }
 
   int error() const { return static_cast<int>(error_); }
@@ -52,12 +62,47 @@ class Launcher {
     return device;
   }
 
+  int attribute(cudaDeviceAttr wanted) {
+    int value = 0;
+    note(cudaDeviceGetAttribute(&value, wanted, device()));
+    return value;
+  }
+
   template <class Kernel>
-  int resident(Kernel kernel, int threads, size_t shared) {
-    int multiprocessors = 1, per_multiprocessor = 1;
-    note(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device()));
-    note(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, threads, shared));
-    return std::max(1, multiprocessors * per_multiprocessor);
+  int resident(Kernel kernel, const BlockShape& shape) {
+    int per_multiprocessor = 1;
+    note(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, shape.threads, shape.shared));
+    return std::max(1, attribute(cudaDevAttrMultiProcessorCount) * per_multiprocessor);
+  }
+
+  // None on a part of a card that is too small for the cluster; nor of a kernel for older cards that the driver has
+  // compiled for this one: it would trap.
+  template <class Kernel>
+  int resident_clusters(Kernel kernel, const BlockShape& shape) {
+    cudaFuncAttributes compiled;
+    note(cudaFuncGetAttributes(&compiled, kernel));
+    if (error_ != cudaSuccess || compiled.ptxVersion < 90) return 0;
+    cudaLaunchAttribute cluster;
+    const cudaLaunchConfig_t config = configured(shape.cluster, shape, cluster);
+    int clusters = 0;
+    if (cudaOccupancyMaxActiveClusters(&clusters, kernel, &config) == cudaSuccess) return clusters;
+    cudaGetLastError();  // no error of the call's
+    return 0;
+  }
+
+  // `cluster` must live as long as what is returned.
+  cudaLaunchConfig_t configured(int blocks, const BlockShape& shape, cudaLaunchAttribute& cluster) const {
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim.x = static_cast<unsigned>(shape.cluster);
+    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = blocks;
+    config.blockDim = shape.threads;
+    config.dynamicSmemBytes = shape.shared;
+    config.stream = stream_;
+    config.attrs = &cluster;
+    config.numAttrs = shape.cluster > 1 ? 1 : 0;
+    return config;
   }
 
   cudaStream_t stream_;

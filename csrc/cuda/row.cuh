@@ -15,37 +15,51 @@ constexpr int kRowThreads = kLanes <= 32 ? 256 : kLanes;
 template <class S, int kLanes>
 constexpr int kRowBlocks = (sizeof(S) == 8 ? 512 : 768) / kRowThreads<kLanes>;
 
-// What one thread holds of a row: its packs of a chunk, and in chunk 0 of the edges.
-template <class T, int kLanes>
+// The blocks that share a row: here, each has its rows to itself. cluster.cuh has several.
+struct OneBlock {
+  __device__ __forceinline__ int rank() const { return 0; }
+  __device__ __forceinline__ int count() const { return 1; }
+  template <class S>
+  __device__ __forceinline__ Sums<S> across(const Sums<S>& of_block, int) const {
+    return of_block;
+  }
+};
+
+// What one thread holds of a row: its packs of a chunk, and in chunk 0 of the edges. Of each block, kLanes share it.
+template <class T, int kLanes, class Blocks>
 struct Held {
   using S = ScalarOf<T>;
   static constexpr int kSize = Pack<T>::kSize;
-  static constexpr int kStep = kLanes * kSize;  // elements of the row from one slot to the next
   static constexpr int kSlotStep = kRowThreads<kLanes> * kSize;
   static constexpr int kEdges = (Span<T>::kMostEdges + kLanes - 1) / kLanes;
   static constexpr int kGroup = kLanes < 32 ? kLanes : 32;
   const Span<T>& z;
-  T* slot;         // the first; the others follow at kSlotStep
-  int first;       // element of the row in the first slot
-  int slots;       // how many of them the chunk fills
-  bool has_edges;  // chunk 0
-  S edge[kEdges];  // -infinity where there is none
+  int lane, lanes;  // of the row
+  int step;         // elements of the row from one slot to the next
+  T* slot;          // the first; the others follow at kSlotStep
+  int first;        // element of the row in the first slot
+  int slots;        // how many of them the chunk fills
+  bool has_edges;   // chunk 0
+  S edge[kEdges];   // -infinity where there is none
 
-  __device__ __forceinline__ Held(const Span<T>& z, void* shared)
-      : z(z), slot(static_cast<T*>(shared) + threadIdx.x * kSize) {}
-  static __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x % kLanes); }
+  __device__ __forceinline__ Held(const Span<T>& z, void* shared, const Blocks& blocks)
+      : z(z),
+        lane(blocks.rank() * kLanes + static_cast<int>(threadIdx.x % kLanes)),
+        lanes(blocks.count() * kLanes),
+        step(lanes * kSize),
+        slot(static_cast<T*>(shared) + threadIdx.x * kSize) {}
 
   // body(k, j) for the edges: edge[k] is element j of the row, or there is none and j < 0
   template <class Body>
   __device__ __forceinline__ void for_edges(Body body) {
 #pragma unroll
-    for (int k = 0; k < kEdges; ++k) body(k, has_edges ? z.edge(k * kLanes + lane()) : -1);
+    for (int k = 0; k < kEdges; ++k) body(k, has_edges ? z.edge(k * lanes + lane) : -1);
   }
 
   __device__ __forceinline__ void place(int chunk, int most) {
-    const int before = chunk * most * kLanes + lane();  // packs
+    const int before = chunk * most * lanes + lane;  // packs
     first = z.first(before);
-    slots = (z.packs - before + kLanes - 1) / kLanes;
+    slots = (z.packs - before + lanes - 1) / lanes;
     slots = slots < 0 ? 0 : slots < most ? slots : most;
     has_edges = chunk == 0;
   }
@@ -53,7 +67,7 @@ struct Held {
   __device__ __forceinline__ void read() {
     const T* from = z.begin + first;
 #pragma unroll 4
-    for (int k = 0; k < slots; ++k) copy_pack_async(slot + k * kSlotStep, from + k * kStep);
+    for (int k = 0; k < slots; ++k) copy_pack_async(slot + k * kSlotStep, from + k * step);
     for_edges([&](int k, int j) { edge[k] = j < 0 ? -Device<S>::infinity() : S(widen(z.begin[j])); });
     wait_for_copies();
   }
@@ -65,21 +79,21 @@ struct Held {
     for (int k = 0; k < slots; ++k) {
       const Pack<T> x = load_pack(slot + k * kSlotStep);
 #pragma unroll
-      for (int e = 0; e < kSize; ++e) body(first + k * kStep + e, x.at(e));
+      for (int e = 0; e < kSize; ++e) body(first + k * step + e, x.at(e));
     }
     for_edges([&](int k, int j) { body(j, edge[k]); });
   }
 
   __device__ __forceinline__ bool owns_pack_of(int j) const {
     const int past = j - first;
-    return past >= 0 && past % kStep < kSize && past / kStep < slots;
+    return past >= 0 && past % step < kSize && past / step < slots;
   }
 
   // The label is none of the other classes: neither maximum nor sum_exp sees -infinity.
   __device__ __forceinline__ void mask(int y) {
     if (owns_pack_of(y)) {
       const int past = y - first;
-      narrow(-Device<S>::infinity(), slot[past / kStep * kSlotStep + past % kStep]);
+      narrow(-Device<S>::infinity(), slot[past / step * kSlotStep + past % step]);
     }
     for_edges([&](int k, int j) { edge[k] = j == y ? -Device<S>::infinity() : edge[k]; });
   }
@@ -111,11 +125,11 @@ struct Held {
         const Pack<T> x = load_pack(slot + k * kSlotStep);
         Pack<T> g;
         g.set([&](int e) { return f(x.at(e)); });
-        store_pack(at + k * kStep, g);
+        store_pack(at + k * step, g);
       }
     } else {  // a gradient that lies otherwise than the logits
       for (int k = 0; k < slots; ++k)
-        for (int e = 0; e < kSize; ++e) narrow(f(widen(slot[k * kSlotStep + e])), at[k * kStep + e]);
+        for (int e = 0; e < kSize; ++e) narrow(f(widen(slot[k * kSlotStep + e])), at[k * step + e]);
     }
     for_edges([&](int k, int j) {
       if (j >= 0) narrow(f(edge[k]), to[j]);
@@ -129,32 +143,30 @@ struct Held {
   }
 };
 
-// most: slots of each thread, with 16 * most bytes of shared memory for each
-template <class Job, int kLanes>
-__global__ void __launch_bounds__(kRowThreads<kLanes>, kRowBlocks<typename Job::S, kLanes>)
-    row_kernel(const __grid_constant__ Job job, int most) {
+// shared: 16 * most bytes for each thread of the block, its slots
+template <int kLanes, class Job, class Blocks>
+__device__ __forceinline__ void walk_rows(const Job& job, void* shared, int most, const Blocks& blocks) {
   using T = typename Job::T;
   using S = typename Job::S;
-  IMAE_DYNAMIC_SHARED(bytes);
   constexpr int kRows = kRowThreads<kLanes> / kLanes;  // of a block, at a time
-  constexpr int kGroup = Held<T, kLanes>::kGroup;
+  constexpr int kGroup = Held<T, kLanes, Blocks>::kGroup;
   const auto& rows = job.rows;
   const S scale = job.scale();
   Totals totals{0, 0, 0};
   int turn = 0;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kRows + threadIdx.x / kLanes; i < rows.N;
-       i += static_cast<int64_t>(gridDim.x) * kRows) {
+  for (int64_t i = static_cast<int64_t>(blockIdx.x / blocks.count()) * kRows + threadIdx.x / kLanes; i < rows.N;
+       i += static_cast<int64_t>(gridDim.x / blocks.count()) * kRows) {
     const Label t = label_of(rows, i);
     const Span<T> z(static_cast<const T*>(rows.logits) + rows.logits_view.row(i), static_cast<int>(rows.C));
-    const int chunks = z.packs <= most * kLanes ? 1 : (z.packs + most * kLanes - 1) / (most * kLanes);
-    Held<T, kLanes> held(z, bytes);
+    Held<T, kLanes, Blocks> held(z, shared, blocks);
+    const int chunks = z.packs <= most * held.lanes ? 1 : (z.packs + most * held.lanes - 1) / (most * held.lanes);
     Coefficients<S> c{0, 0, 0, 0};
     held.place(Job::kForward && !t.ignored ? 0 : chunks - 1, most);
     // a short row is not worth waiting for its label; a long one is not worth reading if it is ignored
     if (kLanes <= 32 || !t.ignored) held.read();
     if constexpr (Job::kForward) {
       if (t.ignored) {
-        if (held.lane() == 0) job.ignore(i);
+        if (held.lane == 0) job.ignore(i);
       } else {
         const S z_y = t.y >= 0 ? S(widen(z.begin[t.y])) : S(0);
         Sums<S> sums = held.sums(t.y, job.loss.margin);
@@ -165,8 +177,11 @@ __global__ void __launch_bounds__(kRowThreads<kLanes>, kRowBlocks<typename Job::
         }
         sums.sum_exp = group_sum<kGroup>(sums.sum_exp);
         if (!job.loss.margin) sums.sum = group_sum<kGroup>(sums.sum), sums.count = group_sum<kGroup>(sums.count);
-        if constexpr (kLanes > 32) sums = across_warps<kLanes / 32>(sums, turn ^= 1);
-        c = job.evaluate(i, t, sums, z_y, scale, held.lane() == 0, totals);
+        if constexpr (kLanes > 32) {
+          sums = across_warps<kLanes / 32>(sums, turn ^= 1);
+          sums = blocks.across(sums, turn);
+        }
+        c = job.evaluate(i, t, sums, z_y, scale, held.lane == 0, totals);
       }
     } else {
       c = job.saved(i, scale);
@@ -186,6 +201,13 @@ __global__ void __launch_bounds__(kRowThreads<kLanes>, kRowBlocks<typename Job::
     }
   }
   job.finish(totals);
+}
+
+template <class Job, int kLanes>
+__global__ void __launch_bounds__(kRowThreads<kLanes>, kRowBlocks<typename Job::S, kLanes>)
+    row_kernel(const __grid_constant__ Job job, int most) {
+  IMAE_DYNAMIC_SHARED(bytes);
+  walk_rows<kLanes>(job, bytes, most, OneBlock());
 }
 
 }  // namespace imae

@@ -6,6 +6,7 @@
 //   run.h              choose a tier here, count mean's targets if there are several blocks, launch the tier's kernel
 //   tile.cuh           short rows at any alignment: a thread for each row of a tile in shared memory
 //   row.cuh            longer rows: 2 to 256 threads for each, its packs in shared memory
+//   cluster.cuh        rows that need the shared memory of several blocks
 //   strided.cuh        classes that lie apart: a thread for each position
 //   jobs.h             what all kernels do with a row's sums: Forward evaluates formulas.h, Backward reads them back
 //   reduce.h           sums over lanes, warps, blocks and the grid, in a fixed order
@@ -21,8 +22,14 @@
 
 namespace imae {
 
-enum class Tier : int { kTile, kRow2, kRow8, kRow32, kRow128, kRow256, kStrided };
-constexpr const char* kTierNames[] = {"tile", "row2", "row8", "row32", "row128", "row256", "strided"};
+enum class Tier : int { kTile, kRow2, kRow8, kRow32, kRow128, kRow256, kStrided, kCluster };
+constexpr const char* kTierNames[] = {"tile", "row2", "row8", "row32", "row128", "row256", "strided", "cluster"};
+
+// What the choice depends on.
+struct Card {
+  int64_t shared_per_block;  // bytes of shared memory that a block can have
+  bool clusters;             // compute capability 9.0 and later
+};
 
 // A row's bytes, for the tile: 128 rows of up to 256 bytes leave room for 6 blocks on an SM (8.0: 163 KB), and its
 // conflicts between rows of a multiple of 16 bytes do not arise, for aligned rows go to a row tier.
@@ -30,7 +37,7 @@ constexpr int64_t kTileRowBytes = 256;
 
 // The row tiers, by the 16-byte packs that a row takes. More lanes than needed idle, and the formulas are evaluated
 // for fewer rows at a time; with fewer lanes, a block's rows take more shared memory and each thread more time.
-constexpr int64_t kStaticShared = 4096;  // at most, of a row kernel, and what the driver keeps
+constexpr int64_t kStaticShared = 4096;  // at most: a row kernel's, a cluster's exchange, and what the driver keeps
 
 struct RowTier {
   Tier tier;
@@ -43,6 +50,8 @@ constexpr RowTier kRowTiers[] = {
     {Tier::kRow128, 1024},  // small blocks: while one waits at its barrier others load
     {Tier::kRow256, -1},    // any length
 };
+
+constexpr int kMaxCluster = 8;  // blocks; more, not every card with clusters can run
 
 inline int64_t bytes_of(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
 
@@ -60,14 +69,28 @@ inline bool aligned_rows(const void* data, const View& v, int64_t N, int64_t siz
 // the most that any row has
 inline int64_t packs_of(const Rows& r) { return (r.C * bytes_of(r.dtype) + 15) / 16; }
 
+// The slots that a thread can get; it takes up 16 bytes in each. A block has `threads` of them.
+inline int64_t slots_of(const Card& card, int threads) {
+  return (card.shared_per_block - kStaticShared) / (16 * threads);
+}
+
 // How many slots each thread of a row kernel gets; `slots` would hold the row. Two blocks on an SM, one loading while
 // the other computes, or one if only that can hold the row; if none can, two that take it in chunks.
-inline int slots_to_hold(int64_t slots, int64_t bytes_per_slot, int64_t shared_per_block) {
-  const int64_t room = (shared_per_block - kStaticShared) / bytes_per_slot, half = room / 2;
+inline int slots_to_hold(int64_t slots, int threads, const Card& card) {
+  const int64_t room = slots_of(card, threads), half = room / 2;
   return static_cast<int>(slots <= half ? (slots < 1 ? 1 : slots) : slots <= room ? slots : half);
 }
 
-inline Tier choose_tier(const Rows& r) {
+// The blocks of 256 threads that hold a row together, a power of two; kMaxCluster if that many cannot. The fewest:
+// a cluster takes SMs that lie together, and more of them idle for larger ones. Not measured; nor is whether clusters
+// would pay for rows that a block holds, but only alone on its SM.
+inline int blocks_to_hold(int64_t packs, const Card& card) {
+  int blocks = 1;
+  while (blocks < kMaxCluster && packs > blocks * 256 * slots_of(card, 256)) blocks *= 2;
+  return blocks;
+}
+
+inline Tier choose_tier(const Rows& r, const Card& card) {
   const View &z = r.logits_view, &g = r.grad_view;
   if (z.class_stride != 1 || (r.grad && g.class_stride != 1)) return Tier::kStrided;
   const int64_t size = bytes_of(r.dtype);
@@ -76,13 +99,15 @@ inline Tier choose_tier(const Rows& r) {
     return Tier::kTile;
   for (const RowTier& row : kRowTiers)
     if (packs_of(r) <= row.packs) return row.tier;
-  return Tier::kRow256;
+  // In chunks, the logits are read a second time only if a gradient is to be written.
+  return card.clusters && r.grad && blocks_to_hold(packs_of(r), card) > 1 ? Tier::kCluster : Tier::kRow256;
 }
 
 // `wish` (IMAE_EXT_TIER) names another tier, for tests and measurements; it is heeded where it gives right results:
-// a row tier wherever classes are adjacent, the tile where the table could have chosen it, strided anywhere.
-inline Tier choose_tier(const Rows& r, const char* wish) {
-  const Tier choice = choose_tier(r);
+// a row tier wherever classes are adjacent, a cluster there if the card has them, the tile where the table could have
+// chosen it, strided anywhere.
+inline Tier choose_tier(const Rows& r, const Card& card, const char* wish) {
+  const Tier choice = choose_tier(r, card);
   if (wish == nullptr) return choice;
   for (int i = 0; i < static_cast<int>(sizeof kTierNames / sizeof *kTierNames); ++i) {
     const Tier tier = static_cast<Tier>(i);
@@ -90,7 +115,8 @@ inline Tier choose_tier(const Rows& r, const char* wish) {
     if (tier == Tier::kStrided) return tier;
     const bool fits = dense(r.logits_view, r.N, r.C) && (!r.grad || dense(r.grad_view, r.N, r.C)) &&
                       r.C * bytes_of(r.dtype) <= kTileRowBytes;
-    if (tier == Tier::kTile ? fits : choice != Tier::kStrided) return tier;
+    const bool runs = tier == Tier::kTile ? fits : choice != Tier::kStrided;
+    if (runs && (tier != Tier::kCluster || card.clusters)) return tier;
   }
   return choice;
 }

@@ -28,9 +28,10 @@ struct Site {
   }
 };
 
-enum class Wait : unsigned char { none, warp, block, exited, failed };
+enum class Wait : unsigned char { none, warp, block, cluster, exited, failed };
 
 struct Block;
+struct Cluster;
 struct Warp;
 
 /// What a warp operation does once all lanes of `mask` have come: fill `result` from `value` and `source`.
@@ -68,11 +69,22 @@ struct Block {
   std::vector<Warp> warps;
   unsigned active_warps = 0;          // bits of the warps that have runnable lanes
   unsigned last_warp = 0, burst = 0;  // which had its turn, and for how many steps it keeps it
-  unsigned alive = 0, at_barrier = 0;
+  unsigned alive = 0, at_cluster_barrier = 0;
   unsigned votes = 0, vote_result = 0;
+  Cluster* cluster = nullptr;
+  unsigned rank = 0;          // in the cluster
+  unsigned last_borrow = ~0;  // the cluster's barriers when another block last got at this one's shared memory,
+  Site borrowed;              // and where
   DynamicShared dynamic_shared;
   unsigned char* dynamic_begin = nullptr;
   std::vector<unsigned char> static_shared;  // its copy while another block runs
+};
+
+/// Blocks that run at the same time, have barriers in common and reach each other's dynamic shared memory.
+struct Cluster {
+  std::vector<Block*> blocks;  // by rank
+  unsigned running = 0;        // that have not ended
+  unsigned barriers = 0;       // that all its threads have passed
 };
 
 /// Calls f(i) for each set bit i, lowest first.

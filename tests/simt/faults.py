@@ -65,8 +65,20 @@ FAULTS = (
     Fault("class weight left out of the gradient", "jobs.h", "c.g_y * scale}", "o.g_y * scale}"),
     Fault("grad_output of the first row for all", "jobs.h", "rows.grad_output_is_scalar ? 0 : i", "0"),
     Fault("the label's store before its pack's", "row.cuh", "if (mine) narrow(g_y, to[y]);", "(void)g_y;"),
-    Fault("blocks start at the same row", "row.cuh", "static_cast<int64_t>(blockIdx.x) * kRows + threadIdx.x / kLanes;", "threadIdx.x / kLanes;"),
+    Fault("blocks start at the same row", "row.cuh", "static_cast<int64_t>(blockIdx.x / blocks.count()) * kRows + threadIdx.x / kLanes;", "threadIdx.x / kLanes;"),
     Fault("maximum folded into the multiplication", "jobs.h", "fast_exp(z - c.max)", "fast_exp(z) * fast_exp(-c.max)"),
+    Fault("no barrier before the blocks' parts are read", "cluster.cuh", "group_.sync();  // every block's part", "// every"),
+    Fault("no barrier before another block's memory is written", "cluster.cuh", "group_.sync();  // no block writes", "// no"),
+    Fault("one buffer for the parts of two rows (cluster)", "cluster.cuh", "turn * kMaxCluster", "0 * turn", THREAD),
+    Fault("a part in the place of another block's", "cluster.cuh", "map_shared_rank(part + rank()", "map_shared_rank(part + threadIdx.x"),
+    Fault("the last block's part left out", "cluster.cuh", "b < count(); ++b", "b < count() - 1; ++b"),
+    Fault("the slots begin in the exchange area", "cluster.cuh", "bytes + kExchangeBytes<typename Job::S>", "bytes"),
+    Fault("no room for the exchange area", "run.h", "kExchangeBytes<typename Job::S> + 16", "16"),
+    Fault("every block of a cluster counts", "row.cuh", "scale, held.lane == 0, totals", "scale, threadIdx.x % kLanes == 0, totals"),
+    Fault("blocks of a cluster on different rows", "row.cuh", "static_cast<int64_t>(blockIdx.x / blocks.count())", "static_cast<int64_t>(blockIdx.x)"),
+    Fault("rows counted by blocks, not clusters", "row.cuh", "static_cast<int64_t>(gridDim.x / blocks.count())", "static_cast<int64_t>(gridDim.x)"),
+    Fault("every block of a cluster holds the same", "row.cuh", "lane(blocks.rank() * kLanes +", "lane(0 * blocks.rank() +"),
+    Fault("the ends of a row in every block", "row.cuh", "z.edge(k * lanes + lane)", "z.edge(k * lanes + static_cast<int>(threadIdx.x % kLanes))"),
 )  # fmt: skip
 
 
@@ -91,13 +103,14 @@ def numbers(library: Path) -> None:
         (129, 20),
         (1001, 9),
         (5000, 4),
-        (9001, 3),
+        (12281, 3),  # all slots of a cluster of four, but for two
     ]
     for k, (C, count) in enumerate(shapes):
         for dtype, machine in (
             (torch.float32, Machine(7, 3)),
             (torch.bfloat16, Machine(1)),
-            (torch.float32, Machine(0, 1, 3, (12 if C >= 5000 else 99) << 10)),
+            (torch.float32, Machine(0, 1, 3, (12 if C >= 5000 else 99) << 10, 0)),
+            *[(torch.float32, Machine(seed, 2, 2, 20 << 10)) for seed in (0, 7) if C >= 5000],  # clusters of 2 and 4
         ):
             for values in ("unit", "scale30", "offset1e4"):
                 layout = ("contiguous", "offset3", "padded", "transposed")[k % 3 if C > 200 else (k + len(values)) % 4]

@@ -14,9 +14,17 @@ SIMT_EXPORT const char* run_scale(const imae_simt::ScaleCall* call) {
   return simt::error_of([&] { imae_simt::scale(*call); });
 }
 
+// how many blocks would hold a row
+SIMT_EXPORT int cluster_of(const imae_simt::RowsCall* call) {
+  imae::Rows rows;
+  if (!imae_simt::fill(*call, rows)) return -1;
+  return imae::blocks_to_hold(imae::packs_of(rows), imae_simt::Launcher(call->machine).card());
+}
+
 // the tier that a call would take; -1: its rows are not read in place
 SIMT_EXPORT int tier_of(const imae_simt::RowsCall* call) {
   imae::Rows rows;
   if (!imae_simt::fill(*call, rows) || !imae::reads_in_place(rows)) return -1;
-  return static_cast<int>(imae::choose_tier(rows, std::getenv("IMAE_EXT_TIER")));
+  const imae::Card card = imae_simt::Launcher(call->machine).card();
+  return static_cast<int>(imae::choose_tier(rows, card, std::getenv("IMAE_EXT_TIER")));
 }

@@ -13,7 +13,7 @@ from torch import Tensor
 
 CSRC = Path(__file__).parents[2] / "csrc"
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # in the order of the kernels' enum
-TIERS = ("tile", "row2", "row8", "row32", "row128", "row256", "strided")
+TIERS = ("tile", "row2", "row8", "row32", "row128", "row256", "strided", "cluster")
 NONE, MEAN, SUM, NORMALIZED = range(4)  # reductions
 DIVIDE_BY = {NONE: 0, SUM: 0, MEAN: 1, NORMALIZED: 2}
 
@@ -29,22 +29,26 @@ def compile_kernels(output: Path, csrc: Path = CSRC, sanitizer: str = "", few_ty
 
 @dataclass(frozen=True)
 class Machine:
-    """How calls run: the order of threads, blocks that run interleaved, blocks of a grid at most, shared memory."""
+    """How calls run: the order of threads; blocks, or clusters, that run interleaved, and of a grid at most; shared
+    memory of a block; blocks of a cluster at most (0: a card without clusters)."""
 
     seed: int = 0
     resident: int = 1
     most_blocks: int = 3
     shared: int = 99 << 10  # of the smaller cards
+    cluster: int = 8
 
     def packed(self) -> MachineCall:
-        return MachineCall(self.seed, self.resident, self.most_blocks, self.shared)
+        return MachineCall(self.seed, self.resident, self.most_blocks, self.shared, self.cluster)
 
 
 def structure(name: str, *fields: tuple[str, object]) -> type[Structure]:
     return type(name, (Structure,), {"_fields_": list(fields)})
 
 
-MachineCall = structure("MachineCall", *((name, c_int64) for name in ("seed", "resident", "most_blocks", "shared")))
+MachineCall = structure(
+    "MachineCall", *((name, c_int64) for name in ("seed", "resident", "most_blocks", "shared", "cluster"))
+)
 RowsCall = structure(
     "RowsCall",
     ("machine", MachineCall),
@@ -103,8 +107,9 @@ class Kernels:
         for run in (self.library.run_forward, self.library.run_backward, self.library.run_scale):
             run.restype = c_char_p
             run.argtypes = [c_void_p]
-        self.library.tier_of.restype = c_int
-        self.library.tier_of.argtypes = [c_void_p]
+        for ask in (self.library.tier_of, self.library.cluster_of):
+            ask.restype = c_int
+            ask.argtypes = [c_void_p]
         self.machine = machine
 
     def _run(self, name: str, call: Structure) -> None:
@@ -135,6 +140,10 @@ class Kernels:
         """The tier that such a call takes, or None if it wants contiguous logits."""
         index = self.library.tier_of(ctypes.byref(self._rows(logits, target, grad, -100)))
         return None if index < 0 else TIERS[index]
+
+    def cluster(self, logits: Tensor, target: Tensor) -> int:
+        """The blocks that hold a row of such a call together."""
+        return self.library.cluster_of(ctypes.byref(self._rows(logits, target, None, -100)))
 
     def _inputs(self, logits: Tensor, target: Tensor, grad_wanted: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """Logits in a layout that the kernels walk, and a gradient for them, of NaN."""

@@ -2,6 +2,7 @@
 #pragma once
 #include "simt.h"  // before the kernels
 
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
 
@@ -22,22 +23,29 @@ namespace imae_simt {
 // How the emulator runs a call.
 struct Machine {
   int64_t seed, resident_blocks, most_blocks, shared_per_block;
+  int64_t most_cluster;  // blocks of the largest cluster; 0: an older card, which has none
 };
 
 class Launcher {
  public:
   explicit Launcher(const Machine& m) : machine_(m) {}
+  imae::Card card() const { return {machine_.shared_per_block, machine_.most_cluster > 0}; }
   template <class Kernel>
-  int blocks(Kernel, int64_t wanted, int, size_t shared) const {
-    if (shared > static_cast<size_t>(machine_.shared_per_block)) throw std::runtime_error("too much shared memory");
-    return static_cast<int>(wanted < 1 ? 1 : wanted < machine_.most_blocks ? wanted : machine_.most_blocks);
+  int blocks(Kernel, int64_t wanted, const imae::BlockShape& shape) const {
+    if (static_cast<int64_t>(shape.shared) > machine_.shared_per_block)
+      throw std::runtime_error("too much shared memory");
+    if (shape.cluster > 1 && shape.cluster > machine_.most_cluster) return 0;
+    return static_cast<int>(std::clamp<int64_t>(wanted, 1, machine_.most_blocks)) * shape.cluster;
   }
-  int64_t shared_per_block() const { return machine_.shared_per_block; }
   void zero(unsigned* at) { *at = 0; }
   template <class Kernel, class... Arguments>
-  void launch(Kernel kernel, int blocks, int threads, size_t shared, const Arguments&... arguments) {
-    const simt::Config config{static_cast<unsigned>(blocks), static_cast<unsigned>(threads), shared,
-                              static_cast<unsigned>(machine_.seed), static_cast<unsigned>(machine_.resident_blocks)};
+  void launch(Kernel kernel, int blocks, const imae::BlockShape& shape, const Arguments&... arguments) {
+    const simt::Config config{.grid = static_cast<unsigned>(blocks),
+                              .block = static_cast<unsigned>(shape.threads),
+                              .dynamic_shared = shape.shared,
+                              .seed = static_cast<unsigned>(machine_.seed),
+                              .resident_blocks = static_cast<unsigned>(machine_.resident_blocks),
+                              .cluster = static_cast<unsigned>(shape.cluster)};
     simt::launch(config, kernel, arguments...);
   }
 

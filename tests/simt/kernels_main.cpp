@@ -79,13 +79,16 @@ int main() {
   constexpr int64_t kTypes[] = {0, 1, 2, 3};
 #endif
   int64_t seed = 0;
-  for (const int64_t dtype : kTypes)
+  for (const int64_t dtype : kTypes) {
     for (const int64_t C : {3, 10, 33, 100, 129, 1001, 5000})
       for (const bool strided : {false, true}) {
         if (strided && C > 129) continue;
         const int64_t N = C > 1000 ? 3 : C > 64 ? 20 : 270;  // more than two blocks take at once
-        const imae_simt::Machine machine{seed % 4, 2, 2, C == 5000 ? 12 << 10 : 99 << 10};
+        const imae_simt::Machine machine{seed % 4, 2, 2, C == 5000 ? 12 << 10 : 99 << 10, 0};
         run({dtype, N, C, seed++ % 8, strided}, machine);
       }
+    // 24 KB, and blocks that hold 16: two clusters of two, of which one takes two rows
+    run({dtype, 3, 24004 / kSizes[dtype], seed % 8, false}, {seed % 4, 2, 2, 20 << 10, 2});
+  }
   std::puts("done");
 }

@@ -11,12 +11,15 @@
 
 namespace simt {
 
+inline constexpr unsigned kMaxCluster = 8;  // blocks that any device with clusters can run
+
 struct Config {
   dim3 grid{}, block{};
   size_t dynamic_shared = 0;          // bytes
   unsigned seed = 0;                  // of the order: 0 natural, 1 reversed, >= 2 drawn
-  unsigned resident_blocks = 1;       // that many run interleaved
+  unsigned resident_blocks = 1;       // that many run interleaved, or that many clusters
   bool exited_threads_count = false;  // as having arrived, as on the hardware; else waiting for them is a fault
+  unsigned cluster = 1;               // blocks of a cluster, neighbours along x
 
   unsigned threads() const { return block.x * block.y * block.z; }
 };
@@ -56,20 +59,29 @@ class Launcher {
     if (outside(c.block, 1024, 1024, 64) || c.threads() > 1024) fail("invalid launch", "block " + text(c.block));
     if (c.dynamic_shared > kMaxShared)
       fail("invalid launch", std::to_string(c.dynamic_shared) + " bytes of shared memory");
+    if (c.cluster - 1 >= kMaxCluster || c.grid.x % c.cluster != 0)
+      fail("invalid launch", "clusters of " + std::to_string(c.cluster) + " blocks in grid " + text(c.grid));
   }
 
   void run_blocks(const Config& config) {
     Order order(config.seed);
     Scheduler scheduler(order, config.exited_threads_count);
-    const std::vector<uint32_t> blocks = order.blocks(config.grid.x * config.grid.y * config.grid.z);
-    const size_t slots = std::min<size_t>(std::max(config.resident_blocks, 1u), blocks.size());
-    reserve(slots, config);
+    const unsigned size = config.cluster;
+    const std::vector<uint32_t> clusters = order.blocks(config.grid.x * config.grid.y * config.grid.z / size);
+    const size_t places = std::min<size_t>(std::max(config.resident_blocks, 1u), clusters.size());
+    reserve(places, config);
     size_t next = 0;
-    std::vector<size_t> resident;
-    for (; next < slots; ++next) {
-      start(next, config, order, blocks[next]);
-      resident.push_back(next);
-    }
+    std::vector<size_t> resident;  // slots; place p has those from p * size on
+    const auto bring = [&](size_t place, ptrdiff_t at) {
+      for (unsigned rank = 0; rank < size; ++rank) {
+        start(place * size + rank, config, order, clusters[next] * size + rank);
+        resident.insert(resident.begin() + at + rank, place * size + rank);
+      }
+      clusters_[place].running = size;
+      clusters_[place].barriers = 0;
+      ++next;
+    };
+    while (next < places) bring(next, static_cast<ptrdiff_t>(resident.size()));
     for (size_t i = 0; !resident.empty(); ++i) {
       i = order.drawn() ? order.below(static_cast<uint32_t>(resident.size())) : i % resident.size();
       const size_t slot = resident[i];
@@ -80,15 +92,15 @@ class Launcher {
       while (turn == Scheduler::Turn::more && --steps);
       if (turn != Scheduler::Turn::done) continue;
       end(*slots_[slot]);
-      if (next < blocks.size())
-        start(slot, config, order, blocks[next++]);
-      else
-        resident.erase(resident.begin() + static_cast<ptrdiff_t>(i));
+      resident.erase(resident.begin() + static_cast<ptrdiff_t>(i));
+      if (--slots_[slot]->cluster->running == 0 && next < clusters.size())
+        bring(slot / size, static_cast<ptrdiff_t>(i));
     }
   }
 
-  void reserve(size_t slots, const Config& config) {
+  void reserve(size_t places, const Config& config) {
     const unsigned threads = config.threads();
+    const size_t slots = places * config.cluster;
     stacks_.reserve(static_cast<unsigned>(slots) * threads);
     while (slots_.size() < slots) slots_.push_back(std::make_unique<Block>());
     for (auto& block : slots_) {
@@ -96,6 +108,13 @@ class Launcher {
       block->warps.resize((threads + kWarpSize - 1) / kWarpSize);
       block->dynamic_shared = DynamicShared(config.dynamic_shared);
       block->dynamic_begin = block->dynamic_shared.data();
+    }
+    clusters_.assign(places, {});
+    for (size_t slot = 0; slot < slots; ++slot) {
+      Cluster& cluster = clusters_[slot / config.cluster];
+      slots_[slot]->cluster = &cluster;
+      slots_[slot]->rank = static_cast<unsigned>(cluster.blocks.size());
+      cluster.blocks.push_back(slots_[slot].get());
     }
   }
 
@@ -108,7 +127,8 @@ class Launcher {
     block.alive = n;
     block.dynamic_shared.poison();
     block.static_shared.clear();
-    block.active_warps = block.at_barrier = block.votes = block.burst = 0;
+    block.active_warps = block.at_cluster_barrier = block.votes = block.burst = 0;
+    block.last_borrow = ~0u;
     block.last_warp = order.begin();
     for (unsigned w = 0; w < block.warps.size(); ++w) {
       const unsigned lanes = std::min(kWarpSize, n - w * kWarpSize);
@@ -134,6 +154,7 @@ class Launcher {
 
   void end(Block& block) {
     if (block.dynamic_shared.overrun()) fail("shared memory overrun", "block " + text(block.index));
+    block.dynamic_shared.retire();
     in_place_ = nullptr;
   }
 
@@ -191,6 +212,7 @@ class Launcher {
 
   Stacks stacks_;
   std::vector<std::unique_ptr<Block>> slots_;
+  std::vector<Cluster> clusters_;
   Segment static_shared_;
   Block* in_place_ = nullptr;  // whose static shared memory is in place
 };

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdio>
 #include <map>
+#include <span>
 #include <stdexcept>
 #include <string>
 
@@ -37,6 +38,8 @@ inline std::string hex(unsigned mask) {
   return digits;
 }
 
+using Blocks = std::span<Block* const>;
+
 [[noreturn]] inline void fail(const std::string& kind, const std::string& what) {
   throw Error("simt: " + kind + ": " + what);
 }
@@ -46,15 +49,17 @@ inline std::string hex(unsigned mask) {
 }
 
 /// "31 in __shfl_sync at a.cuh:7, the first block (0,0,0) thread (0,0,0) (lane 0 of warp 0); 1 exited, ..."
-inline std::string waiting_sites(const Block& block) {
+inline std::string waiting_sites(Blocks blocks) {
   struct Group {
     unsigned count = 0;
     const Lane* first = nullptr;
   };
   std::map<std::string, Group> groups;
-  for (const Lane& lane : block.lanes) {
-    Group& g = groups[lane.wait == Wait::exited ? " exited" : " in " + text(lane.site)];
-    if (g.count++ == 0) g.first = &lane;
+  for (const Block* block : blocks) {
+    for (const Lane& lane : block->lanes) {
+      Group& g = groups[lane.wait == Wait::exited ? " exited" : " in " + text(lane.site)];
+      if (g.count++ == 0) g.first = &lane;
+    }
   }
   std::string all;
   for (const auto& [where, g] : groups)
@@ -62,33 +67,42 @@ inline std::string waiting_sites(const Block& block) {
   return all;
 }
 
-/// Names the cause when no thread of `block` can go on.
-[[noreturn]] inline void fail_stuck(const Block& block) {
-  for (const Warp& warp : block.warps) {
-    for_each_bit(warp.waiting, [&](unsigned i) {
-      const Lane& lane = warp.lanes[i];
-      for_each_bit(lane.mask & warp.waiting, [&](unsigned j) {
-        const Lane& other = warp.lanes[j];
-        if (!(other.site == lane.site))
-          fail("different warp operations meet", lane,
-               "it waits for " + text(other) + ", which is in " + text(other.site));
-        if (other.mask != lane.mask)
-          fail("different masks meet", lane,
-               "its mask is " + hex(lane.mask) + ", that of " + text(other) + " is " + hex(other.mask));
-      });
+/// Names the cause if two of the warp's lanes wait for each other in vain.
+inline void fail_if_crossed(const Warp& warp) {
+  for_each_bit(warp.waiting, [&](unsigned i) {
+    const Lane& lane = warp.lanes[i];
+    for_each_bit(lane.mask & warp.waiting, [&](unsigned j) {
+      const Lane& other = warp.lanes[j];
+      if (!(other.site == lane.site))
+        fail("different warp operations meet", lane,
+             "it waits for " + text(other) + ", which is in " + text(other.site));
+      if (other.mask != lane.mask)
+        fail("different masks meet", lane,
+             "its mask is " + hex(lane.mask) + ", that of " + text(other) + " is " + hex(other.mask));
     });
-  }
+  });
+}
+
+/// Names the cause when no thread of `blocks`, some of which wait at a barrier of theirs, can go on.
+[[noreturn]] inline void fail_stuck(Blocks blocks, Wait barrier) {
   const Lane* first = nullptr;
   const Lane* odd = nullptr;  // at another barrier than the first
-  for (const Lane& lane : block.lanes) {
-    if (lane.wait != Wait::block) continue;
-    if (!first) first = &lane;
-    if (!(lane.site == first->site)) odd = &lane;
+  bool all = true;            // who have not exited are at a barrier
+  for (const Block* block : blocks) {
+    for (const Warp& warp : block->warps) fail_if_crossed(warp);
+    for (const Lane& lane : block->lanes) {
+      if (lane.wait == Wait::exited) continue;
+      if (lane.wait != barrier) {
+        all = false;
+        continue;
+      }
+      if (!first) first = &lane;
+      if (!(lane.site == first->site)) odd = &lane;
+    }
   }
-  if (block.at_barrier == block.alive && odd)
-    fail("divergent barrier", *first, "but " + text(*odd) + " is in " + text(odd->site));
-  if (block.at_barrier == block.alive) fail("barrier after exit", *first, waiting_sites(block));
-  fail("deadlock", waiting_sites(block));
+  if (all && odd) fail("divergent barrier", *first, "but " + text(*odd) + " is in " + text(odd->site));
+  if (all) fail("barrier after exit", *first, waiting_sites(blocks));
+  fail("deadlock", waiting_sites(blocks));
 }
 
 }  // namespace simt

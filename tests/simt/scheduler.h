@@ -23,7 +23,11 @@ class Scheduler {
   Turn turn(Block& block) {
     if (block.active_warps == 0) {
       if (block.alive == 0) return Turn::done;
-      release_barrier(block);
+      Block* const alone[] = {&block};
+      if (block.at_cluster_barrier == 0)
+        release_barrier(alone, Wait::block);
+      else if (stands_still(*block.cluster))
+        release_barrier(block.cluster->blocks, Wait::cluster);
       return Turn::pause;
     }
     if (block.burst == 0 || !(block.active_warps >> block.last_warp & 1)) {
@@ -59,7 +63,8 @@ class Scheduler {
       fail("fault", lane, std::exchange(thrown, {}));
     }
     if (lane.wait == Wait::none) {
-      if (++yields_ > kMaxYields) fail("livelock", "nothing but atomics and fences happens: " + waiting_sites(block));
+      if (++yields_ > kMaxYields)
+        fail("livelock", "nothing but atomics and fences happens: " + waiting_sites(block.cluster->blocks));
       return;
     }
     yields_ = 0;
@@ -68,8 +73,9 @@ class Scheduler {
     if (lane.wait == Wait::warp) {
       arrive(warp, lane);
     } else if (lane.wait == Wait::block) {
-      ++block.at_barrier;
       block.votes += lane.vote;
+    } else if (lane.wait == Wait::cluster) {
+      ++block.at_cluster_barrier;
     } else {
       exit(warp, lane);
     }
@@ -84,7 +90,7 @@ class Scheduler {
 
   void exit(Warp& warp, Lane& lane) {
     warp.exited |= lane.bit();
-    --lane.block->alive;
+    if (--lane.block->alive == 0) check_borrowed(lane);
     lane.fences.reset();
     tsan::ended.add(lane.fiber.race_id);
     for_each_bit(warp.waiting, [&](unsigned i) {
@@ -92,6 +98,14 @@ class Scheduler {
       check_exited(warp, warp.lanes[i]);
       if (warp.waiting >> i & 1) complete_if_all_came(warp, warp.lanes[i]);
     });
+  }
+
+  /// Only a barrier of the cluster tells the last thread of a block that nobody uses its shared memory any more.
+  static void check_borrowed(const Lane& lane) {
+    const Block& block = *lane.block;
+    if (block.last_borrow != block.cluster->barriers) return;
+    fail("early exit", text(lane) + " is the block's last, and no barrier of the cluster has followed " +
+                           text(block.borrowed) + " in another block");
   }
 
   void check_exited(const Warp& warp, const Lane& lane) const {
@@ -126,25 +140,36 @@ class Scheduler {
     lane.block->active_warps |= warp.bit();
   }
 
-  void release_barrier(Block& block) {
-    if (block.at_barrier != block.alive) fail_stuck(block);
-    if (block.alive != block.lanes.size() && !exited_count_) fail_stuck(block);
+  /// Whether no block of the cluster gets any further before the cluster's barrier.
+  static bool stands_still(const Cluster& cluster) {
+    for (const Block* block : cluster.blocks)
+      if (block->active_warps != 0 || (block->alive != 0 && block->at_cluster_barrier == 0)) return false;
+    return true;
+  }
+
+  /// All threads of `blocks` have come to `barrier`, or never will.
+  void release_barrier(Blocks blocks, Wait barrier) {
     const Site* site = nullptr;
     fibers_.clear();
-    for (Lane& lane : block.lanes) {
-      if (lane.wait == Wait::exited) continue;
-      if (site && !(lane.site == *site)) fail_stuck(block);
-      site = &lane.site;
-      fibers_.push_back(lane.fiber.race_id);
+    for (const Block* block : blocks) {
+      for (const Lane& lane : block->lanes) {
+        if (lane.wait == Wait::exited && exited_count_) continue;
+        if (lane.wait != barrier || (site && !(lane.site == *site))) fail_stuck(blocks, barrier);
+        site = &lane.site;
+        fibers_.push_back(lane.fiber.race_id);
+      }
     }
     tsan::join(fibers_);
-    block.vote_result = block.votes;
-    block.votes = block.at_barrier = 0;
-    block.burst = 0;
-    block.last_warp = order_.begin();
-    for (Warp& warp : block.warps) {
-      warp.runnable = warp.existing & ~warp.exited;
-      if (warp.runnable) block.active_warps |= warp.bit();
+    if (barrier == Wait::cluster) ++blocks.front()->cluster->barriers;
+    for (Block* block : blocks) {
+      block->vote_result = block->votes;
+      block->votes = block->at_cluster_barrier = 0;
+      block->burst = 0;
+      block->last_warp = order_.begin();
+      for (Warp& warp : block->warps) {
+        warp.runnable = warp.existing & ~warp.exited;
+        if (warp.runnable) block->active_warps |= warp.bit();
+      }
     }
   }
 

@@ -85,10 +85,21 @@ class DynamicShared {
     std::memset(bytes_.get() + size, kCanaryByte, kCanary);
   }
   void poison() {
+#if SIMT_ASAN
+    ASAN_UNPOISON_MEMORY_REGION(bytes_.get(), size_);
+#endif
     poison_unseen(bytes_.get(), size_);
     tsan::forget(bytes_.get(), size_);
   }
+  /// Its block has exited: to others' reads it is NaN again, and out of bounds for AddressSanitizer.
+  void retire() {
+    poison_unseen(bytes_.get(), size_);
+#if SIMT_ASAN
+    ASAN_POISON_MEMORY_REGION(bytes_.get(), size_);
+#endif
+  }
   unsigned char* data() const { return bytes_.get(); }
+  size_t size() const { return size_; }
   bool overrun() const {
     for (size_t i = size_; i < size_ + kCanary; ++i)
       if (bytes_.get()[i] != kCanaryByte) return true;

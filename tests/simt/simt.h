@@ -17,9 +17,11 @@
 //   scheduler.h       turns within a block
 //   launch.h          the grid: simt::launch
 //   warp.h memory.h   what kernels call: shuffles, votes, barriers, atomics, fences
+//   cluster.h         and the blocks of a cluster
 #pragma once
 #define SIMT_EMULATOR 1
 
+#include "cluster.h"
 #include "cuda_math.h"
 #include "half.h"
 #include "launch.h"

@@ -109,6 +109,18 @@ def test_orders(toys):
     assert toys.run("turns", seed=5)[2].astype(int).tolist() == orders[5], "a seed repeats"
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_clusters(toys, seed):
+    for resident in (1, 2):
+        error, x, out = toys.run("cluster_sums", seed=seed, resident=resident)
+        assert error is None
+        sums = np.stack([x.reshape(2, 256).sum(1), (x.reshape(2, 256) ** 2).sum(1)], 1)
+        np.testing.assert_array_equal(out[:16].reshape(8, 2), sums.repeat(4, axis=0))
+        error, x, out = toys.run("next_block", seed=seed, resident=resident)
+        assert error is None
+        np.testing.assert_array_equal(out, np.roll(x.reshape(2, 4, 64), -1, axis=1).ravel())
+
+
 # ---- Faults seen without sanitizers
 
 
@@ -133,6 +145,16 @@ def test_missing_barriers_show_in_several_orders(toys, fault, seed_that_shows_it
     assert any(np.isnan(out).any() for out in outs.values()) == (fault == 1)
 
 
+@pytest.mark.parametrize(("toy", "fault"), [("cluster_sums", 2), ("cluster_sums", 3), ("next_block", 7)])
+def test_missing_cluster_barriers_show_in_several_orders(toys, toy, fault):
+    """As above; and shared memory is NaN again once its block has exited."""
+    right = toys.run(toy)[2]
+    outs = [toys.run(toy, fault, seed)[2] for seed in SEEDS]
+    wrong = [seed for seed in SEEDS if not np.array_equal(outs[seed], right)]
+    assert len(wrong) >= 3, wrong
+    assert any(np.isnan(out).any() for out in outs) == (fault != 3)
+
+
 REPORTS = [  # toy, fault, kind of report, part of the line that it names
     ("divergent_barrier", 1, "divergent barrier", "threadIdx.x < 7) __syncthreads"),
     ("divergent_barrier", 2, "barrier after exit", "__syncthreads"),
@@ -145,6 +167,13 @@ REPORTS = [  # toy, fault, kind of report, part of the line that it names
     ("masks", 7, "fault: a shuffle width", "__shfl_sync"),
     ("copy4", 2, "fault: misaligned access", "__ldg"),
     ("trap", 1, "fault: __trap", "__trap"),
+    ("cluster_sums", 1, "fault: access to a block that may not have begun", "map_shared_rank"),
+    ("next_block", 1, "divergent barrier", "rank == 1) cluster.sync"),
+    ("next_block", 2, "barrier after exit", "cluster.sync"),
+    ("next_block", 3, "deadlock", "__syncthreads"),
+    ("next_block", 4, "fault: a rank", "map_shared_rank"),
+    ("next_block", 5, "fault: an address", "map_shared_rank"),
+    ("next_block", 6, "", "map_shared_rank"),
 ]
 
 
@@ -162,15 +191,17 @@ def test_other_reports(toys):
     assert "fault: exception" in toys.run("trap", fault=2)[0]
     assert "thrown by a toy" in toys.run("trap", fault=2)[0]
     assert "shared memory overrun: block (0,0,0)" in toys.run("reverse", fault=2)[0]
-    for toy in ("no_threads", "many_threads", "tall_grid", "much_shared"):
+    exits = [toys.run("next_block", fault=6, seed=seed)[0] for seed in SEEDS]
+    assert any("early exit" in error for error in exits) and any("has exited" in error for error in exits)
+    for toy in ("no_threads", "many_threads", "tall_grid", "much_shared", "odd_clusters", "large_cluster"):
         assert toys.run(toy)[0].startswith("simt: invalid launch"), toy
 
 
 def test_exited_threads_may_count_as_having_arrived(toys):
     error, _, out = toys.run("divergent_barrier", fault=2, exited_threads_count=1)
     assert error is None and (out == 1).sum() == 63
-    error, _, _ = toys.run("masks", fault=2, exited_threads_count=1)
-    assert error is None
+    for toy in ("masks", "next_block"):
+        assert toys.run(toy, fault=2, exited_threads_count=1)[0] is None
 
 
 def test_two_libraries_in_one_process(toys, library_file, folder):

@@ -17,6 +17,7 @@ ADDRESS_AND_UNDEFINED = [  # toy, fault, the report, the line that it names
     ("reverse", 2, "heap-buffer-overflow", "slice[n] = 0"),
     ("static_overrun", 1, "index 32 out of bounds", "room[threadIdx.x + d.fault]"),
     ("copy4", 1, "misaligned address", "from[i]"),
+    ("next_block", 7, "use-after-poison", "= *there"),
 ]
 RACES = [
     ("block_sums", 1, "part["),
@@ -30,10 +31,13 @@ RACES = [
     ("ticket_sum", 3, "d.out[1 +"),
     ("ticket_sum", 4, "d.out[1 +"),
     ("relay", 1, "d.out["),
+    ("cluster_sums", 2, "part"),
+    ("cluster_sums", 3, "part"),
 ]
 RIGHT = [
     "block_sums", "ticket_sum", "copy", "copy4", "reverse", "stale_shared", "static_overrun", "neighbour",
     "half_warps", "turns", "divergent_barrier", "masks", "trap", "warp_operations", "numbers", "atomics",
+    "cluster_sums", "next_block",
 ]  # fmt: skip
 
 
@@ -80,6 +84,6 @@ def test_switching_without_assembly(folder):
 def test_toys_are_cuda(folder):
     source = folder / "toys.cu"
     source.write_text('#include "toy_results.cuh"\ntemplate __global__ void toys::block_sums<128>(toys::Data);\n')
-    command = ["nvcc", "-std=c++17", "-arch=sm_80", f"-I{HERE}", "-c", str(source), "-o", str(folder / "toys.o")]
+    command = ["nvcc", "-std=c++17", "-arch=sm_90", f"-I{HERE}", "-c", str(source), "-o", str(folder / "toys.o")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

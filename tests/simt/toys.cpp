@@ -18,6 +18,7 @@ struct Toy {
   size_t dynamic_shared;
   void (*kernel)(toys::Data);
   int n;  // elements of x and of out
+  unsigned cluster = 1;
 };
 
 const Toy kToys[] = {
@@ -38,6 +39,10 @@ const Toy kToys[] = {
     {"warp_operations", 1, 32, 0, toys::warp_operations, 32 * 23},
     {"numbers", 1, 32, 0, toys::numbers, 14},
     {"atomics", 1, 64, 0, toys::atomics, 9},
+    {"cluster_sums", 8, 64, 8 * sizeof(float), toys::cluster_sums, 512, 4},
+    {"next_block", 8, 64, 64 * sizeof(float), toys::next_block, 512, 4},
+    {"odd_clusters", 6, 64, 64 * sizeof(float), toys::next_block, 384, 4},
+    {"large_cluster", 18, 64, 64 * sizeof(float), toys::next_block, 1152, 9},
     {"no_threads", 1, 0, 0, toys::copy, 1},
     {"many_threads", 1, dim3(32, 33), 0, toys::copy, 1},
     {"tall_grid", dim3(1, 65536), 32, 0, toys::copy, 1},
@@ -52,7 +57,8 @@ SIMT_EXPORT const char* run_toy(const char* name, int fault, unsigned seed, unsi
     if (std::string(toy.name) != name) continue;
     return simt::error_of([&] {
       unsigned counter = 0;
-      const simt::Config config{toy.grid, toy.block, toy.dynamic_shared, seed, resident, exited_threads_count != 0};
+      const simt::Config config{toy.grid,   toy.block, toy.dynamic_shared, seed, resident, exited_threads_count != 0,
+                                toy.cluster};
       simt::launch(config, toy.kernel, toys::Data{x, out, &counter, toy.n, fault});
     });
   }

@@ -5,6 +5,7 @@
 #ifdef SIMT_EMULATOR
 #define TOY_DYNAMIC_SHARED(name) SIMT_DYNAMIC_SHARED(name)
 #else
+#include <cooperative_groups.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #define TOY_DYNAMIC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
@@ -79,6 +80,46 @@ __global__ void ticket_sum(Data d) {
     for (unsigned b = 0; b < gridDim.x; ++b) all += d.out[1 + b];
     d.out[0] = all;
   }
+}
+
+// ---- Clusters
+
+// out[2 b] = the sum of x over block b's cluster, out[2 b + 1] that of the squares. Each block writes its sums to all.
+// fault 1: to blocks that may not have begun; 2: read before they are written; 3: overwritten while a slow block reads.
+__global__ void cluster_sums(Data d) {
+  TOY_DYNAMIC_SHARED(bytes);
+  const auto cluster = cooperative_groups::this_cluster();
+  const unsigned rank = cluster.block_rank(), size = cluster.num_blocks();
+  const float x = d.x[blockIdx.x * blockDim.x + threadIdx.x];
+  if (d.fault != 1) cluster.sync();
+  for (int turn = 0; turn < 2; ++turn) {
+    float* part = reinterpret_cast<float*>(bytes) + (d.fault == 3 ? 0 : turn * size);
+    const float sum = block_sum<64>(turn == 0 ? x : x * x, 0);
+    if (threadIdx.x < size) *cluster.map_shared_rank(part + rank, threadIdx.x) = sum;
+    if (d.fault != 2) cluster.sync();
+    float all = 0;
+    for (unsigned b = 0; b < size; ++b) all += part[b];
+    if (threadIdx.x == 0) d.out[2 * blockIdx.x + turn] = all;
+  }
+}
+
+// Each block reads the slice of the next one in its cluster. The comment names the report.
+__global__ void next_block(Data d) {
+  TOY_DYNAMIC_SHARED(bytes);
+  const auto cluster = cooperative_groups::this_cluster();
+  const unsigned t = threadIdx.x, i = blockIdx.x * blockDim.x + t, rank = cluster.block_rank();
+  float* slice = reinterpret_cast<float*>(bytes);
+  slice[t] = d.x[i];
+  if (d.fault == 1 && rank == 1) cluster.sync();            // divergent barrier
+  if (d.fault == 2 && rank == 1 && t == 3) return;          // barrier after exit; the hardware lets it pass
+  if (d.fault == 3 && rank == 1 && t < 7) __syncthreads();  // deadlock: the others are in the cluster's barrier
+  cluster.sync();
+  const unsigned next = d.fault == 4 ? rank + 1 : (rank + 1) % cluster.num_blocks();  // 4: a fault: a rank
+  if (d.fault == 5) slice += blockDim.x;                                              // a fault: an address
+  const float* there = cluster.map_shared_rank(slice + t, next);
+  if (d.fault != 7) d.out[i] = *there;
+  if (d.fault != 6) cluster.sync();     // 6: early exit, or a fault: access to a block that has exited
+  if (d.fault == 7) d.out[i] = *there;  // after the barrier that let the other block go
 }
 
 // ---- Memory

@@ -12,7 +12,7 @@ endif
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 export PATH := $(dir $(PY)):$(PATH)
 
-.PHONY: build demo test sanitize bench lint format clean
+.PHONY: build demo test test-cuda sanitize figures bench lint format clean
 
 $(CURDIR)/.venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -28,11 +28,20 @@ demo: build
 
 test: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt
-	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto $(ARGS)
+	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto -m "not cuda" $(ARGS)
+
+# The CUDA kernels without a GPU: emulated, and with nvcc at hand compiled and disassembled.
+test-cuda: build
+	$(PIP) -r requirements/demo.txt -r requirements/test.txt
+	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto -m cuda $(ARGS)
 
 sanitize: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt
 	$(PY) tests/sanitize.py
+
+figures: build
+	$(PIP) -r requirements/demo.txt -r requirements/test.txt
+	$(PY) tests/figures.py
 
 bench: build
 	$(PIP) -r requirements/demo.txt

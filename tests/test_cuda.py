@@ -14,6 +14,8 @@ from expected import assert_within, expected, rows
 import imae_ext
 from benchmarks.speed.queued import queued
 
+pytestmark = pytest.mark.cuda
+
 if not torch.cuda.is_available():
     pytest.skip("no GPU", allow_module_level=True)
 

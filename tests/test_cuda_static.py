@@ -33,7 +33,7 @@ def toolkit() -> Path | None:
 
 
 TOOLKIT = toolkit()
-pytestmark = pytest.mark.skipif(TOOLKIT is None, reason="no nvcc")
+pytestmark = [pytest.mark.cuda, pytest.mark.skipif(TOOLKIT is None, reason="no nvcc")]
 
 
 def state() -> str:

@@ -22,6 +22,8 @@ sys.path.append(str(Path(__file__).parent / "simt"))
 import emulator
 from kernels import MEAN, NONE, NORMALIZED, SUM, Kernels, Machine, compile_kernels
 
+pytestmark = pytest.mark.cuda
+
 REDUCTIONS = {"none": NONE, "mean": MEAN, "sum": SUM, "normalized": NORMALIZED}
 ORDERS = (Machine(), Machine(seed=1), Machine(seed=7, resident=3, most_blocks=3))
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)

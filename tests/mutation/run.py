@@ -153,7 +153,7 @@ def main() -> int:
                 f"{outcome:14} {time.monotonic() - begin:4.0f} s  {fault.file:22} {fault.why}\n{'':23}{detail}",
                 flush=True,
             )
-    print(f"{len(faults) - failed} passed, {failed} failed")
+    print(f"{len(faults) - failed} of {len(faults)} caught")
     return 1 if failed or not faults else 0
 
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 from toy_library import Library, source_lines
 
+pytestmark = pytest.mark.cuda
+
 SEEDS = range(8)
 
 # ---- Right results

@@ -9,6 +9,8 @@ import emulator
 import pytest
 from toy_library import source_lines
 
+pytestmark = pytest.mark.cuda
+
 HERE = Path(__file__).parent
 
 

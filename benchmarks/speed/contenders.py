@@ -139,8 +139,8 @@ def eager_reference(logits: Tensor, target: Tensor) -> Tensor:
 def traced_reference(logits: Tensor, target: Tensor) -> LossOf:
     """Return the reference as one graph of operators.
 
-    Left to itself torch.compile breaks it up at the check of the labels, and computes the nodes of the quadrature anew
-    in every call; traced beforehand, they are constants, and it runs about twice as fast.
+    torch.compile takes the reference as it is, too, but makes the nodes of the quadrature anew in every call; traced
+    beforehand, they are constants, and it runs about a tenth faster.
     """
 
     def unchecked(logits: Tensor, target: Tensor) -> Tensor:

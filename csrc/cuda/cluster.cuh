@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kRowThreads<256>, kRowBlocks<typename Job::S, 
   IMAE_DYNAMIC_SHARED(bytes);
   walk_rows<256>(job, bytes + kExchangeBytes<typename Job::S>, most, Cluster(bytes));
 #else
-  __trap();  // never launched: run.h asks what the kernel was compiled for
+  __trap();  // never launched: launch.h asks what the kernel was compiled for
 #endif
 }
 

@@ -53,7 +53,7 @@ def statistics(dataset: Dataset) -> Statistics | None:
     count = len(dataset.train)
     sums: list[Tensor] = []
     total = 0
-    for rows in torch.arange(0, count, -(-count // MOST_IMAGES)).split(500):
+    for rows in torch.split(torch.arange(0, count, -(-count // MOST_IMAGES)), 500):
         batch = dataset.train.inputs[rows]
         if batch.is_floating_point():
             return None

@@ -1,13 +1,16 @@
 """Data sets of labelled examples in three parts: training, validation (for choosing rates) and test.
 
-dataset    what a data set is; choosing examples by class
-scikit     scikit-learn's handwritten digits, which need no files
-cifar      CIFAR-10 and CIFAR-100, the official Python archives
-load       a data set by its name
+images                           images in files, decoded when they are asked for
+dataset                          what a data set is; choosing examples by class
+options, pickles                 what the readers share
+scikit, cifar, fashion           small images, in memory
+clothing1m, mars, folders        photographs in files
+load                             a data set by its name
 """
 
 from .dataset import Dataset, Examples, Inputs, Published, order_by_class
+from .images import ImageFiles
 from .load import DATASETS, load
 from .scikit import digits
 
-__all__ = ["DATASETS", "Dataset", "Examples", "Inputs", "Published", "digits", "load", "order_by_class"]
+__all__ = ["DATASETS", "Dataset", "Examples", "ImageFiles", "Inputs", "Published", "digits", "load", "order_by_class"]

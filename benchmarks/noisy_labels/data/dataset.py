@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .images import ImageFiles, pick
+
 
 class Inputs(Protocol):
     """What networks are shown; a tensor is one, and so is ImageFiles."""
@@ -38,7 +40,8 @@ class Examples:
 
     def subset(self, rows: Tensor) -> Examples:
         """Keep the examples at rows (m,) int64, in that order."""
-        return Examples(self.inputs[rows], self.labels[rows])
+        inputs = self.inputs.subset(rows) if isinstance(self.inputs, ImageFiles) else self.inputs[rows]
+        return Examples(inputs, self.labels[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +89,9 @@ class Dataset:
 
     def to(self, device: torch.device | str) -> Dataset:
         """Move all examples to a device."""
-        parts = {part: getattr(self, part).to(device) for part in ("train", "validation", "test")}
-        return replace(self, **parts)
+        return replace(
+            self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
+        )
 
     def limited(self, size: int, seed: int) -> Dataset:
         """Keep `size` training examples, chosen by class; a smaller choice is part of a larger one."""
@@ -98,7 +102,7 @@ class Dataset:
         return replace(
             self,
             train=self.train.subset(rows),
-            files=tuple(self.files[i] for i in rows.tolist()) if self.files else (),
+            files=pick(self.files, rows) if self.files else (),
             published=Published(whole.labels, whole.rows[rows]),
         )
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from .cifar import cifar10, cifar100
-from .dataset import Dataset
+from .clothing1m import clothing1m
+from .dataset import Dataset, Examples
+from .fashion import fashion_mnist
+from .folders import folder
+from .images import ImageFiles
+from .mars import mars
 from .options import Options, refuse_size, refuse_validation
 from .scikit import digits
+
+MOST_IN_MEMORY = 2 * 1024**3  # bytes of decoded images in each part; larger parts are decoded batch by batch
 
 
 def load(
@@ -39,8 +47,24 @@ def load(
         raise ValueError(f"expected a data set out of {', '.join(DATASETS)}, got {name}")
     if directory is None and name != "digits":
         raise ValueError(f"{name} is read from files: expected their directory, got none")
+    if size is not None and size < 1:
+        raise ValueError(f"expected a size of at least 1 pixel, got {size}")
     dataset = DATASETS[name](Options(Path(directory or "."), validation, seed, size))
-    return dataset if limit is None else dataset.limited(limit, seed)
+    if limit is not None:
+        dataset = dataset.limited(limit, seed)
+    return replace(
+        dataset,
+        train=_in_memory(dataset.train),
+        validation=_in_memory(dataset.validation),
+        test=_in_memory(dataset.test),
+    )
+
+
+def _in_memory(examples: Examples) -> Examples:
+    images = examples.inputs
+    if isinstance(images, ImageFiles) and images.nbytes <= MOST_IN_MEMORY:
+        return Examples(images.read(), examples.labels)
+    return examples
 
 
 def _digits(options: Options) -> Dataset:
@@ -51,6 +75,10 @@ def _digits(options: Options) -> Dataset:
 
 DATASETS: dict[str, Callable[[Options], Dataset]] = {
     "digits": _digits,
+    "fashion-mnist": fashion_mnist,
     "cifar10": cifar10,
     "cifar100": cifar100,
+    "clothing1m": clothing1m,
+    "mars": mars,
+    "folder": folder,
 }

@@ -48,3 +48,8 @@ def check_labels(labels: Tensor, num_classes: int, path: Path | str) -> None:
 
 def as_labels(values: list[int]) -> Tensor:
     return torch.tensor(values, dtype=torch.int64)
+
+
+def tenth(count: int) -> int:
+    """Return the size of a part held out where nothing else is asked for."""
+    return max(1, round(count / 10))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -35,8 +36,7 @@ def build(name: str, example: Dataset | tuple[int, ...], num_classes: int, seed:
     shape = _shape(example) if isinstance(example, Dataset) else example
     if name != "mlp" and len(shape) != 3:
         raise ValueError(f"{name} takes images, expected a shape (channels, H, W), got {shape}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _seeded(seed):
         return NETWORKS[name](shape, num_classes)
 
 
@@ -50,8 +50,7 @@ def mlp(features: int, num_classes: int, *, seed: int, hidden: int = 512) -> nn.
         hidden: units in each hidden layer.
 
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _seeded(seed):
         return nn.Sequential(*_mlp_layers(features, num_classes, hidden))
 
 
@@ -107,6 +106,14 @@ def resnet50(shape: tuple[int, ...], num_classes: int) -> nn.Module:
     if shape[0] != 3:
         raise ValueError(f"resnet50 takes images of 3 channels, got {shape[0]}")
     return cast(nn.Module, models.resnet50(num_classes=num_classes))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global generator for the while; torch.manual_seed would seed every GPU's, too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def _flat_mlp(shape: tuple[int, ...], num_classes: int) -> nn.Sequential:

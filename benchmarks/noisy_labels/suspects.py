@@ -7,63 +7,36 @@ what to look at first.
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 import imae_ext
 from imae_ext.formulas import Loss
 
-from . import augment
 from .data import Dataset
+from .measures import logits_of
+from .noise import NoisyLabels
 
 
-@dataclass(frozen=True, eq=False)
-class PerExample:
-    """What a network makes of each training example and its given label; all on the CPU.
-
-    Attributes:
-        p: (n,) float32, the probability of the given label.
-        weight: (n,) float32, the example's weight in training.
-        predicted: (n,) int64, the most probable class.
-
-    """
-
-    p: Tensor
-    weight: Tensor
-    predicted: Tensor
-
-
-def per_example(
-    network: nn.Module, dataset: Dataset, labels: Tensor, formula: Loss, batch_size: int = 1024
-) -> PerExample:
-    """Run the network over the training examples, without augmentation.
+def per_example(network: nn.Module, dataset: Dataset, labels: Tensor, formula: Loss) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the network over the training examples, a batch at a time and without augmentation.
 
     Args:
-        network: inputs (N, ...) -> logits (N, C), on the data set's device; its mode is left as it was.
+        network: a batch of the data set's inputs (N, ...), not prepared -> logits (N, C).
         dataset: whose training examples to judge.
-        labels: (n,) int64, their given labels.
+        labels: (n,) int64, their given labels, on the network's device.
         formula: of the weights; of p alone, not LabelSmoothing or NCE.
-        batch_size: examples at a time.
+
+    Returns:
+        Of each example the probability of its given label, its weight and the most probable class, (n,) each.
 
     """
-    if labels.shape != dataset.train.labels.shape:
-        raise ValueError(f"expected a label for each of {len(dataset.train)} examples, got {tuple(labels.shape)}")
-    pixels = augment.statistics(dataset)
-    training = network.training
-    network.eval()
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
-    with torch.no_grad():
-        for rows in torch.split(torch.arange(len(labels)), batch_size):
-            logits = network(augment.prepare(dataset.train.inputs[rows], pixels, None, dataset.augmentation)).float()
-            p, weight = imae_ext.row_stats(logits, labels[rows].to(logits.device), formula)
-            found.append((p.cpu(), weight.cpu(), logits.argmax(dim=1).cpu()))
-    network.train(training)
-    return PerExample(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+    logits = logits_of(network, dataset.train.inputs)
+    p, weight = imae_ext.row_stats(logits, labels, formula)
+    return p, weight, logits.argmax(dim=1)
 
 
 def auc(p: npt.ArrayLike, wrong: npt.ArrayLike) -> float:
@@ -75,50 +48,52 @@ def auc(p: npt.ArrayLike, wrong: npt.ArrayLike) -> float:
 
     Returns:
         The area under the ROC curve: the probability that a wrong label has a lower p than a right one, a tie
-        counting half. 1 is a perfect ranking, 0.5 none; nan if all labels are right, or all wrong.
+        counting half. 1 is a perfect ranking, 0.5 none; nan if all labels are right, all wrong, or a p is nan.
 
     """
     probabilities, marks = np.asarray(p), np.asarray(wrong, dtype=bool)
     if probabilities.shape != marks.shape or marks.ndim != 1:
-        raise ValueError(f"expected p and wrong of shape (n,), got {probabilities.shape} and {marks.shape}")
-    pairs = int(marks.sum()) * int((~marks).sum())
-    if not pairs:
+        raise ValueError(f"expected p and wrong of one shape (n,), got {probabilities.shape} and {marks.shape}")
+    right, suspect = np.sort(probabilities[~marks]), probabilities[marks]
+    if not right.size or not suspect.size or np.isnan(probabilities).any():
         return float("nan")
-    right = np.sort(probabilities[~marks])
-    above = right.size - np.searchsorted(right, probabilities[marks], side="right")
-    tied = right.size - np.searchsorted(right, probabilities[marks], side="left") - above
-    return float((above + tied / 2).sum() / pairs)
+    above = right.size - np.searchsorted(right, suspect, side="right")
+    not_below = right.size - np.searchsorted(right, suspect, side="left")
+    return float((above + not_below).mean() / (2 * right.size))
 
 
-def write_csv(path: Path, dataset: Dataset, labels: Tensor, found: PerExample) -> None:
+def write_csv(path: Path, dataset: Dataset, noise: NoisyLabels, p: Tensor, weight: Tensor, predicted: Tensor) -> None:
     """Write all training examples, the most suspect first.
 
-    Columns: rank from 1; index, the example's place in the whole training set as published; its file, where
+    Columns: rank, from 1; index, the example's place in the whole training set as published; its file, where
     examples are files; the given and the predicted label, by name where classes have names; p of the given
     label; weight; the true label, where it is known.
 
     Args:
         path: of the file to write.
         dataset: whose training examples were judged.
-        labels: (n,) int64, their given labels.
-        found: from per_example.
+        noise: their given and true labels.
+        p: from per_example, as the next two.
+        weight: of each example.
+        predicted: class of each example.
 
     """
-    names = dataset.class_names or tuple(str(label) for label in range(dataset.num_classes))
-    order = torch.argsort(found.p, stable=True)
-    places = order if dataset.published is None else dataset.published.rows.cpu()[order]
-    columns: dict[str, list[str]] = {
-        "rank": [str(rank) for rank in range(1, len(order) + 1)],
-        "index": [str(place) for place in places.tolist()],
-        "file": [dataset.files[i] for i in order.tolist()] if dataset.files else [],
-        "given_label": [names[label] for label in labels.cpu()[order].tolist()],
-        "predicted_label": [names[label] for label in found.predicted[order].tolist()],
-        "p_given": [f"{p:.6g}" for p in found.p[order].tolist()],
-        "weight": [f"{weight:.6g}" for weight in found.weight[order].tolist()],
-        "true_label": [names[i] for i in dataset.train.labels.cpu()[order].tolist()] if dataset.truth_known else [],
+    names = np.array(dataset.class_names or range(dataset.num_classes))
+    probabilities = p.cpu().numpy()
+    order = np.argsort(probabilities, kind="stable")
+    places = order if dataset.published is None else dataset.published.rows.cpu().numpy()[order]
+    columns: dict[str, list[object]] = {
+        "rank": list(range(1, len(order) + 1)),
+        "index": places.tolist(),
+        "file": [dataset.files[i] for i in order] if dataset.files else [],
+        "given_label": names[noise.labels[order]].tolist(),
+        "predicted_label": names[predicted.cpu().numpy()[order]].tolist(),
+        "p_given": [f"{value:.6g}" for value in probabilities[order]],
+        "weight": [f"{value:.6g}" for value in weight.cpu().numpy()[order]],
+        "true_label": names[noise.clean[order]].tolist() if dataset.truth_known else [],
     }
-    kept = {name: values for name, values in columns.items() if values}
+    known = {name: values for name, values in columns.items() if values}
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(kept)
-        writer.writerows(zip(*kept.values(), strict=True))
+        writer.writerow(known)
+        writer.writerows(zip(*known.values(), strict=True))

@@ -28,8 +28,8 @@ from .training import Result
 Array = npt.NDArray[np.float64]
 
 # One colour a loss in every picture, safe for colour-blind readers; other losses take the spare ones in turn.
-COLOURS = {"CCE": "#D55E00", "MAE": "#8C8C8C", "GCE": "#009E73", "IMAE": "#0060A8"}
-SPARE_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#5D3A9B", "#8B4513", "#000000", "#B8B000", "#00A0A0")
+COLOURS = {"CCE": "#D55E00", "MAE": "#8C8C8C", "GCE": "#009E73", "IMAE": "#0060A8", "SCE": "#E69F00"}
+SPARE_COLOURS = ("#CC79A7", "#56B4E9", "#5D3A9B", "#8B4513", "#000000", "#B8B000", "#00A0A0")
 INK = "#333333"
 
 # Where a weight curve is labelled, in p, and on which side: clear of the other curves.

@@ -331,7 +331,7 @@ def test_report_writes_tables_pictures_and_the_readme(swept: Path, tmp_path: Pat
     noisy, clean = (line.split() for line in text.splitlines() if line.startswith("BootstrapHard*  0.05"))
     assert len(noisy) == 2 + 6 * 3 and len(clean) == 2 + 4 * 3 + 2  # six means ± spreads; without noise two are "-"
     assert clean[8] == clean[-1] == "-"
-    for name in ("digits-mlp-none.png", "digits-mlp-asymmetric30.png", "weights.png"):
+    for name in (f"{swept.name}-{rest}.png" for rest in ("digits-mlp-none", "digits-mlp-asymmetric30", "weights")):
         assert (tmp_path / "docs" / name).read_bytes().startswith(b"\x89PNG")
         assert f"](docs/{name})" in readme.read_text()
     filled = readme.read_text()

@@ -40,8 +40,9 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Archive:
-    """Finished runs, and the commands that made them."""
+    """Finished runs, the commands that made them, and what their folder or file is called."""
 
+    name: str
     commands: tuple[str, ...]
     runs: tuple[StoredRun, ...]
 
@@ -52,11 +53,11 @@ def load(path: Path) -> Archive:
         commands = (path / COMMANDS).read_text().splitlines() if (path / COMMANDS).exists() else []
         folders = [found.parent for found in path.glob("**/seed*/result.json")]
         runs = [read(folder, SEARCH in folder.relative_to(path.parent).parts) for folder in folders]
-        return Archive(tuple(commands), tuple(sorted(runs, key=_place)))
+        return Archive(path.name, tuple(commands), tuple(sorted(runs, key=_place)))
     if not path.exists():
         raise FileNotFoundError(f"expected a folder of runs or a file of them, found no {path}")
     content = json.loads(path.read_text())
-    return Archive(tuple(content["commands"]), tuple(_unpack(**run) for run in content["runs"]))
+    return Archive(path.stem, tuple(content["commands"]), tuple(_unpack(**run) for run in content["runs"]))
 
 
 def save(path: Path, archives: Sequence[Archive]) -> None:

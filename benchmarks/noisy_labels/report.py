@@ -6,7 +6,7 @@ import csv
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -14,7 +14,7 @@ import imae_ext
 from imae_ext.formulas import Loss
 
 from . import archive
-from .archive import StoredRun
+from .archive import Archive, StoredRun
 from .figures import training_curves, weight_curves
 from .losses import label
 from .search import search_table
@@ -33,8 +33,9 @@ NOTES = (
 BEGIN, END = "<!-- noisy-labels:begin -->", "<!-- noisy-labels:end -->"
 
 
+@dataclass(frozen=True)
 class Section:
-    """The runs of one task that were trained alike: a table and a picture.
+    """Runs of one task that were trained alike: a table and a picture.
 
     Attributes:
         title: of both.
@@ -43,32 +44,32 @@ class Section:
 
     """
 
-    def __init__(self, task: Task, results: Sequence[Result]) -> None:
-        recipe = results[0].recipe
-        seeds = len({result.recipe.seed for result in results})
-        self.title = f"{task.title}, {recipe.epochs} epochs, {seeds} seed{'s' if seeds > 1 else ''}"
-        self.name = task.name
-        self.results = list(results)
-
-    @property
-    def notes(self) -> list[str]:
-        plain = any(not isinstance(result.recipe.formula, Loss) for result in self.results)
-        return [PLAIN_NOTE] if plain else []
+    title: str
+    name: str
+    results: tuple[Result, ...]
 
 
-def sections(runs: Iterable[StoredRun]) -> list[Section]:
+def sections(found: Archive, *, searching: bool = False) -> list[Section]:
     """Put the runs together that differ in loss, rate and seed alone."""
-    found: dict[tuple[Task, Recipe], list[Result]] = {}
-    for run in runs:
-        found.setdefault((run.task, _setting(run.result.recipe)), []).append(run.result)
-    return [Section(task, results) for (task, _), results in found.items()]
+    alike: dict[tuple[Task, Recipe], list[Result]] = {}
+    for run in found.runs:
+        if run.searching == searching:
+            alike.setdefault((run.task, _setting(run.result.recipe)), []).append(run.result)
+    made = []
+    for number, ((task, recipe), results) in enumerate(alike.items()):
+        seeds = len({result.recipe.seed for result in results})
+        title = f"{task.title}, {recipe.epochs} epochs, {seeds} seed{'s' if seeds > 1 else ''}"
+        name = f"{found.name}-{task.name}"
+        again = any(section.name == name for section in made)
+        made.append(Section(title, f"{name}-{number}" if again else name, tuple(results)))
+    return made
 
 
 def write(paths: Sequence[Path], to: Path, pictures: Path, readme: Path | None) -> str:
     """Write table.txt, .md, .csv, runs.csv and the pictures; return the table as text.
 
     Args:
-        paths: folders of runs, or files that `archive` wrote.
+        paths: folders of runs, or files that `archive` wrote; each has tables of its own.
         to: folder of the tables.
         pictures: folder of the pictures.
         readme: a file whose part between the markers is replaced.
@@ -78,22 +79,24 @@ def write(paths: Sequence[Path], to: Path, pictures: Path, readme: Path | None) 
     runs = [run for one in archives for run in one.runs]
     if not runs:
         raise FileNotFoundError(f"expected finished runs in {', '.join(map(str, paths))}, got none")
-    final = sections(run for run in runs if not run.searching)
+    final = [section for one in archives for section in sections(one)]
+    searched = [section for one in archives for section in sections(one, searching=True)]
     to.mkdir(parents=True, exist_ok=True)
-    pictures.mkdir(parents=True, exist_ok=True)
     text = "\n\n".join(_text(section) for section in final)
     (to / "table.txt").write_text("\n".join([text, "", *NOTES, ""]))
     (to / "table.md").write_text("\n\n".join([*map(_markdown, final), _notes()]) + "\n")
     _write_csv(to / "table.csv", _table_lines(final))
     _write_csv(to / "runs.csv", _run_lines(runs))
-    searched = sections(run for run in runs if run.searching)
     if searched:
         tables = (f"{section.title}\n\n{search_table(section.results)}\n" for section in searched)
         (to / "search.txt").write_text("\n".join(tables))
-    drawn = _draw(final, pictures)
+    pictures.mkdir(parents=True, exist_ok=True)
+    for section in final:
+        training_curves(section.results, pictures / f"{section.name}.png", section.title)
+    weighed = [path for one in archives if (path := _draw_weights(one, pictures))]
     if readme:
         commands = dict.fromkeys(command for one in archives for command in one.commands)
-        _fill(readme, _section_of_readme(final, list(commands), drawn, readme.parent))
+        _fill(readme, _section_of_readme(final, list(commands), pictures, weighed, readme.parent))
     return text
 
 
@@ -106,13 +109,17 @@ def _setting(recipe: Recipe) -> Recipe:
 
 def _text(section: Section) -> str:
     table = text_table(HEADER, paper_rows(section.results, WITH_AUC))
-    return "\n".join([section.title, "", table, *section.notes])
+    return "\n".join([section.title, "", table, *([PLAIN_NOTE] if _has_plain(section) else [])])
 
 
 def _markdown(section: Section) -> str:
     table = markdown_table(HEADER, paper_rows(section.results, WITH_AUC))
-    notes = [note.replace("*", "\\*", 1) for note in section.notes]
+    notes = [PLAIN_NOTE.replace("*", "\\*", 1)] if _has_plain(section) else []
     return "\n\n".join([f"**{section.title}**", table, *notes])
+
+
+def _has_plain(section: Section) -> bool:
+    return any(not isinstance(result.recipe.formula, Loss) for result in section.results)
 
 
 def _notes() -> str:
@@ -155,27 +162,28 @@ def _write_csv(path: Path, lines: Iterable[dict[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def _draw(found: Sequence[Section], folder: Path) -> list[Path]:
-    """Draw the curves of each section, and the weights of all losses that weigh examples."""
-    drawn = []
-    formulas = {}
+def _draw_weights(found: Archive, folder: Path) -> Path | None:
+    """Draw the weights of all losses that weigh examples; return the picture, if there is one."""
+    recipes = [run.result.recipe for run in found.runs]
+    formulas = {label(recipe.formula): recipe.formula for recipe in recipes if isinstance(recipe.formula, Loss)}
+    weighing = {name: formula for name, formula in formulas.items() if formula.margin}
+    if not weighing:
+        return None
+    path = folder / f"{found.name}-weights.png"
+    weight_curves(weighing, path)
+    return path
+
+
+def _section_of_readme(
+    found: Sequence[Section], commands: Sequence[str], pictures: Path, weighed: Sequence[Path], base: Path
+) -> str:
+    def picture(path: Path, about: str) -> str:
+        return f"![{about}]({Path(os.path.relpath(path, base)).as_posix()})"
+
+    parts = ["\n".join(["```", *commands, "```"])]
     for section in found:
-        path = folder / f"{section.name}.png"
-        drawn.append(path.with_stem(f"{path.stem}-{len(drawn)}") if path in drawn else path)
-        training_curves(section.results, drawn[-1], section.title)
-        for recipe in (result.recipe for result in section.results):
-            if isinstance(recipe.formula, Loss) and recipe.formula.margin:
-                formulas[label(recipe.formula)] = recipe.formula
-    if formulas:
-        drawn.append(folder / "weights.png")
-        weight_curves(formulas, drawn[-1])
-    return drawn
-
-
-def _section_of_readme(found: Sequence[Section], commands: Sequence[str], drawn: Sequence[Path], base: Path) -> str:
-    parts = ["\n".join(["```", *commands, "```"]), *map(_markdown, found), _notes()]
-    links = (Path(os.path.relpath(path, base)).as_posix() for path in drawn)
-    return "\n\n".join([*parts, *(f"![{Path(link).stem}]({link})" for link in links)])
+        parts += [_markdown(section), picture(pictures / f"{section.name}.png", section.title)]
+    return "\n\n".join([*parts, _notes(), *(picture(path, "Weights of the losses") for path in weighed)])
 
 
 def _fill(readme: Path, section: str) -> None:

@@ -21,8 +21,9 @@ from sklearn.datasets import load_digits
 
 import imae_ext
 from benchmarks.noisy_labels import __main__ as tool
-from benchmarks.noisy_labels import archive, job, report, store
+from benchmarks.noisy_labels import archive, job, options, report, store
 from benchmarks.noisy_labels.baselines import Forward, NoiseAdaptation
+from benchmarks.noisy_labels.losses import parse
 from benchmarks.noisy_labels.measures import Measures
 from benchmarks.noisy_labels.share import time_step
 from benchmarks.noisy_labels.table import WITH_AUC, paper_table
@@ -439,3 +440,28 @@ def test_every_command_has_help_and_demo_stays(capsys: Capture) -> None:
             tool.main(words)
         assert exit.value.code == 0
         assert "usage: python -m benchmarks.noisy_labels" in capsys.readouterr().out
+
+
+def test_the_plan_for_a_gpu_asks_for_what_there_is(tmp_path: Path) -> None:
+    python = tmp_path / "python"  # notes its arguments
+    python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {tmp_path}/asked\n')
+    python.chmod(0o755)
+    command = ["bash", "benchmarks/noisy_labels/cifar10.sh", str(tmp_path), str(python), str(tmp_path / "out")]
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHON": str(python)}, check=True)
+    asked = [line.split() for line in (tmp_path / "asked").read_text().splitlines()]
+    noises = set()
+    for words in asked:
+        assert words[:2] == ["-m", "benchmarks.noisy_labels"]
+        _, given = tool.parse(words[2:])
+        if given.run is tool.run_sweep:
+            noises |= {task.title for task in options.tasks_of(given)}
+            assert given.device == "cuda" and all(parse(loss) for loss in given.losses)
+            options.rates_of(given, {loss: loss for loss in given.losses})
+    assert asked[-1][2] == "report"
+    assert noises == {
+        f"cifar10, {noise}, resnet20"
+        for noise in (
+            *("labels as they are", "40% symmetric noise", "80% symmetric noise", "40% asymmetric noise"),
+            "labels worse_label",
+        )
+    }

@@ -166,6 +166,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: object) -> None
 
 def test_a_write_that_is_cut_short_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(descriptor: int) -> None:
+        os.ftruncate(descriptor, 10)
         raise OSError("disk full")
 
     with pytest.raises(Killed):
@@ -250,6 +251,16 @@ def test_an_estimated_transition_comes_from_a_first_network(tmp_path: Path) -> N
 )
 def test_schedules(name: str, shares: list[float]) -> None:
     assert [SCHEDULES[name](done) for done in (0, 0.25, 0.5, 0.75)] == pytest.approx(shares, abs=1e-4)
+
+
+def test_schedule_and_weight_decay_reach_the_optimizer(tmp_path: Path) -> None:
+    one = recipe(name="NoiseAdaptation*", formula=NoiseAdaptation(), schedule="step", weight_decay=1e-3)
+    job.run(TASK, tmp_path, one)
+    state = store.load_state(store.folder_of(tmp_path, TASK, one))
+    assert state is not None
+    network, criterion = state.parts["optimizer"]["param_groups"]
+    assert network["lr"] == criterion["lr"] == pytest.approx(0.01 * 0.01)  # in the last quarter
+    assert (network["weight_decay"], criterion["weight_decay"]) == (1e-3, 0.0)
 
 
 @pytest.mark.parametrize(

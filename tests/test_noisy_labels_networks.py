@@ -210,6 +210,9 @@ def test_half_of_the_images_are_flipped_and_all_places_taken() -> None:
 def test_evaluation_takes_the_middle_and_draws_nothing() -> None:
     batch = images_of((2, 3, 16, 24))
     normal = augment.prepare(batch, unit(), None, "none")
+    unused = generator(0)
+    assert torch.equal(augment.prepare(batch, unit(), unused, "none"), normal)
+    assert torch.equal(unused.get_state(), generator(0).get_state())
     for kind in ("pad-crop", "pad-crop-flip"):
         assert torch.equal(augment.prepare(batch, unit(), None, kind), normal)
     assert torch.equal(augment.prepare(batch, unit(), None, "crop-flip"), normal[:, :, 1:15, 1:22])

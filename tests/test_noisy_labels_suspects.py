@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from harmful import Harmful
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
@@ -144,17 +143,9 @@ def test_files_for_other_examples_are_refused(tmp_path: Path) -> None:
         noise.make("file", dataset_of())
 
 
-class Malicious:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return (os.mkdir, (str(self.path),))
-
-
 def test_a_label_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     path, ran = tmp_path / "labels.pt", tmp_path / "ran"
-    write_pt(path, aggre_label=Malicious(ran))
+    write_pt(path, aggre_label=Harmful(ran))
     with pytest.raises(ValueError, match=r"labels\.pt: not a readable label file"):
         noise.make("file", dataset_of(), path=path, key="worse_label")
     assert not ran.exists()

@@ -86,7 +86,7 @@ def prepare(batch: Tensor, statistics: Statistics | None, generator: torch.Gener
         raise ValueError("expected the statistics of the training images, got None")
     images = (batch.float() - statistics.mean[:, None, None]) / statistics.std[:, None, None]
     height, width = prepared_shape(tuple(images.shape[1:]), kind)[1:]
-    if generator is None:
+    if generator is None or KINDS[kind] == Kind():
         top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
         return images[:, :, top : top + height, left : left + width]
     pad_y, pad_x = (int(KINDS[kind].pad * side) for side in images.shape[2:])

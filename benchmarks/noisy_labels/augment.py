@@ -101,7 +101,7 @@ def prepared_shape(shape: tuple[int, ...], kind: str) -> tuple[int, ...]:
 
 def _crop(images: Tensor, height: int, width: int, flip: bool, generator: torch.Generator) -> Tensor:
     """Cut (height, width) out of each image at a place of its own, mirrored by chance if flip says so."""
-    count, channels = images.shape[:2]
+    count, channels, _, full_width = images.shape
 
     def draw(choices: int) -> Tensor:
         drawn = torch.randint(choices, (count, 1), generator=generator, device=generator.device)
@@ -109,7 +109,6 @@ def _crop(images: Tensor, height: int, width: int, flip: bool, generator: torch.
 
     y, x = (torch.arange(side, device=images.device) for side in (height, width))
     rows = draw(images.shape[2] - height + 1) + y  # (count, height)
-    columns = draw(images.shape[3] - width + 1) + (torch.where(draw(2) == 1, width - 1 - x, x) if flip else x)
-    each = torch.arange(count, device=images.device)[:, None, None, None]
-    channel = torch.arange(channels, device=images.device)[None, :, None, None]
-    return images[each, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    columns = draw(full_width - width + 1) + (torch.where(draw(2) == 1, width - 1 - x, x) if flip else x)
+    images = images.gather(2, rows[:, None, :, None].expand(count, channels, height, full_width))
+    return images.gather(3, columns[:, None, None, :].expand(count, channels, height, width))

@@ -410,6 +410,7 @@ def test_share_times_every_part(capsys: Capture) -> None:
         (["train", "--lr", "0.1", "--device", "cuda"], "expected a GPU for --device cuda, found none"),
         (["train", "--lr", "0.1", "--data", "cifar10"], "cifar10 is read from files"),
         (["train", "--lr", "0.1", "--network", "resnet20"], "resnet20 takes images"),
+        (["train", "--lr", "0.1", "--seeds", "0"], "expected a number of at least 1, got '0'"),
         (["sweep", "--losses", "cce", "mae", "--lr", "cce=0.1"], "expected a rate for mae, or `search`"),
         (["sweep", "--losses", "cce", "--lr", "mae=0.1"], "expected a loss out of cce"),
         (["sweep", "--losses", "cce", "--lr", "fast"], "expected a number, got 'fast'"),
@@ -423,7 +424,7 @@ def test_wrong_requests_are_refused_in_a_line(tmp_path: Path, capsys: Capture, w
         tool.main([*words, "--processes", "1", "--out", str(tmp_path / "out")])
     assert exit.value.code == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("python -m benchmarks.noisy_labels: ") and message in error
+    assert error.startswith("python -m benchmarks.noisy_labels") and message in error
     assert not (tmp_path / "out").exists()
 
 

@@ -70,9 +70,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.ArgumentParser, argparse.Names
     options.add_training(command)
     command.add_argument("--seconds", type=float, default=5.0, help="how long to repeat (default: %(default)s)")
 
-    commands.add_parser(
-        "demo", help="What make demo runs: four losses on digits with 40% wrong labels.".replace("%", "%%")
-    )
+    commands.add_parser("demo", help="What make demo runs: four losses on digits with wrong labels.")
     return parser, parser.parse_args(words)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from .data import Dataset
 from .measures import Measures, logits_of
 from .noise import NoisyLabels
 from .task import Task
-from .training import Prepared, Recipe, Result, train
+from .training import Prepared, Recipe, Result, State, train
 
+SAVE_SECONDS = 2.0  # between two checkpoints: of runs that take seconds, writing each would take half of the time
 ESTIMATE_SHARE = 10  # the network that a transition matrix is estimated from trains for a tenth of the epochs
 
 
@@ -48,16 +50,15 @@ def run_in(folder: Path, task: Task, recipe: Recipe, report: Callable[[Measures]
     state = store.load_state(folder)
     network = task.build(recipe.seed)
     criterion = _criterion(folder, task, recipe, dataset, noise)
-    result = train(
-        recipe,
-        network,
-        dataset,
-        noise,
-        report,
-        criterion=criterion,
-        state=state,
-        save=lambda state: store.save_state(folder, state),
-    )
+    saved = -math.inf
+
+    def save(state: State) -> None:
+        nonlocal saved
+        if time.monotonic() - saved >= SAVE_SECONDS or state.history[-1].epoch == recipe.epochs:
+            store.save_state(folder, state)
+            saved = time.monotonic()
+
+    result = train(recipe, network, dataset, noise, report, criterion=criterion, state=state, save=save)
     result = replace(result, auc=suspect_auc(recipe, network, dataset, noise))
     store.finish(folder, result)
     return result

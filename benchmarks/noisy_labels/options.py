@@ -19,6 +19,8 @@ from .training import SCHEDULES, Recipe
 
 NOISES = ("none", "symmetric", "asymmetric", "file")
 REDUCTIONS = ("mean", "sum", "normalized")
+NOISE_HELP = "none, symmetric:RATE, asymmetric:RATE, file or file:KEY (default: symmetric:0.4)"
+RATE_HELP = "one for all, LOSS=RATE for some, or `search`: by validation accuracy, on --grid, with other seeds"
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +55,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 
 def add_running(parser: argparse.ArgumentParser, seeds: int) -> None:
     group = parser.add_argument_group("running")
-    group.add_argument("--seeds", type=int, default=seeds, metavar="N", help="0 to N-1 (default: %(default)s)")
-    group.add_argument("--processes", type=int, metavar="N", help="runs at a time (default: one a core; 1 on a GPU)")
+    group.add_argument("--seeds", type=_count, default=seeds, metavar="N", help="0 to N-1 (default: %(default)s)")
+    group.add_argument("--processes", type=_count, metavar="N", help="runs at a time (default: one a core; 1 on a GPU)")
     group.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the runs; goes on from there")
 
 
@@ -77,11 +79,7 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--grid", nargs="+", type=float, default=list(RATES), metavar="RATE", help="default: %(default)s"
     )
-    group.add_argument("--search-seeds", type=int, default=len(SEEDS), metavar="N", help="default: %(default)s")
-
-
-NOISE_HELP = "none, symmetric:RATE, asymmetric:RATE, file or file:KEY (default: symmetric:0.4)"
-RATE_HELP = "one for all, LOSS=RATE for some, or `search`: by validation accuracy, on --grid, with other seeds"
+    group.add_argument("--search-seeds", type=_count, default=len(SEEDS), metavar="N", help="default: %(default)s")
 
 
 def loss_help(end: str) -> str:
@@ -183,6 +181,12 @@ def _noise(text: str) -> tuple[str, float, str | None]:
     if kind not in NOISES or (kind == "none" and detail) or (kind in ("symmetric", "asymmetric") and not detail):
         raise ValueError(f"--noises: expected {NOISE_HELP.partition(' (')[0]}, got {text}")
     return (kind, 0.0, detail or None) if kind in ("file", "none") else (kind, _rate(detail), None)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)
 
 
 def _rate(text: str) -> float:

@@ -1,8 +1,8 @@
 """Runs on disk: each has a folder of its own, from which it goes on when it was stopped.
 
     config.json      all that decides the run, and the versions it was run with; no paths
-    history.csv      a line for each measured epoch
-    checkpoint.pt    network, loss and optimizer after the last measured epoch
+    checkpoint.pt    network, loss and optimizer after a measured epoch, the last one in the end
+    history.csv      a line for each measured epoch up to there
     result.json      at the end: the columns of the paper's table
 
 Every file is written beside its place and then moved there, so that none is ever half-written.

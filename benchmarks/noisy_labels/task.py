@@ -52,11 +52,9 @@ class Task:
     @property
     def title(self) -> str:
         """For tables and pictures."""
-        if self.noise == "file":
-            return f"{self.data}, labels {self.key or 'from a file'}, {self.network}"
-        if self.noise == "none":
-            return f"{self.data}, labels as they are, {self.network}"
-        return f"{self.data}, {100 * self.rate:g}% {self.noise} noise, {self.network}"
+        made = f"{100 * self.rate:g}% {self.noise} noise"
+        noise = {"none": "labels as they are", "file": f"labels {self.key or 'from a file'}"}.get(self.noise, made)
+        return ", ".join([self.data, noise, self.network, *([f"{self.limit:,} examples"] if self.limit else [])])
 
     @property
     def _noise(self) -> str:

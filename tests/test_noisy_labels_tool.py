@@ -399,6 +399,8 @@ def test_share_times_every_part(capsys: Capture) -> None:
     assert [line.split()[0] for line in printed.splitlines()[2:]] == ["fused", "reference", "F.cross_entropy"]
     for share in time_step(TASK, recipe(), 0.01):
         assert len(share.parts) == 4 and min(share.parts) > 0 and 0 < share.of_step < 100
+    with pytest.raises(ValueError, match="Forward is plain PyTorch: expected a fused loss"):
+        time_step(TASK, recipe(name="Forward", formula=Forward()), 0.01)
 
 
 @pytest.mark.parametrize(

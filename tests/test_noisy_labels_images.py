@@ -117,6 +117,10 @@ def test_folders_of_train_val_and_test_are_the_parts(tmp_path: Path) -> None:
     assert dataset.files[:2] == ("train/apple/000.png", "train/apple/001.png")
     with pytest.raises(ValueError, match="has a validation part of its own"):
         load("folder", tmp_path, validation=5)
+    (tmp_path / "valid").mkdir()  # it would be passed over, and with it what is in it
+    with pytest.raises(ValueError, match="expected no folders beside train, val, test, got valid"):
+        load("folder", tmp_path)
+    (tmp_path / "valid").rmdir()
     write_folder(tmp_path / "test", {"apple": 1, "plum": 1})
     with pytest.raises(ValueError, match=r"test: expected classes that are in train, got plum"):
         load("folder", tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _SAFE: list[Any] = [
     np.ndarray,
     np.dtype,
-    *(type(np.dtype(kind)) for kind in (np.uint8, np.int32, np.int64)),
+    *(type(np.dtype(kind)) for kind in np.typecodes["AllInteger"]),
     (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
     (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
 ]
@@ -61,8 +62,11 @@ def read_labels(path: Path, key: str | None) -> tuple[npt.NDArray[Any], npt.NDAr
 
 def _read_pt(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read a dict of arrays that torch.save wrote; CIFAR-100N's lists of coarse labels are left out."""
-    with torch.serialization.safe_globals(_SAFE):
-        loaded = torch.load(path, weights_only=True)
+    try:
+        with torch.serialization.safe_globals(_SAFE):
+            loaded = torch.load(path, weights_only=True)
+    except pickle.UnpicklingError as error:  # whose message recommends to read the file in an unsafe way
+        raise ValueError("it is damaged, or holds more than numbers") from error
     if not isinstance(loaded, dict):
         raise ValueError(f"expected a dict of arrays, got {type(loaded).__name__}")
     arrays = {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in loaded.items()}

@@ -145,7 +145,7 @@ def _unpack(download: Path, folder: str) -> dict[str, bytes]:
         with tarfile.open(download, "r:gz") as tar:
             for member in tar:
                 path = Path(member.name)
-                content = tar.extractfile(member)  # None for a folder
+                content = tar.extractfile(member) if member.isfile() else None
                 if content is not None and path.parent.name == folder:
                     found[path.name] = content.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:

@@ -12,6 +12,7 @@ from .images import ImageFiles, image_names, pick, subfolders
 from .options import Options, as_labels, refuse_validation, tenth
 
 SIDE = 64
+PARTS = ("train", "val", "test")
 
 
 def folder(options: Options) -> Dataset:
@@ -24,6 +25,9 @@ def folder(options: Options) -> Dataset:
         raise FileNotFoundError(f"expected a folder of images, ROOT/<class>/<image files>: there is no {root}")
     # A folder named train that has no folders in it is a class of trains.
     layered = (root / "train").is_dir() and bool(subfolders(root / "train"))
+    strange = [path.name for path in subfolders(root) if path.name not in PARTS] if layered else []
+    if strange:
+        raise ValueError(f"{root}: expected no folders beside {', '.join(PARTS)}, got {', '.join(strange)}")
     if layered and (root / "val").is_dir():
         refuse_validation(str(root), options)
     train_root = root / "train" if layered else root

@@ -28,7 +28,7 @@ from benchmarks.noisy_labels.measures import Measures
 from benchmarks.noisy_labels.share import time_step
 from benchmarks.noisy_labels.table import WITH_AUC, paper_table
 from benchmarks.noisy_labels.task import Task
-from benchmarks.noisy_labels.training import SCHEDULES, Recipe
+from benchmarks.noisy_labels.training import SCHEDULES, FusedLoss, Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = Task()
@@ -214,6 +214,7 @@ def test_without_the_truth_the_noise_measures_are_absent(tmp_path: Path, monkeyp
     with (tmp_path / "report" / "table.csv").open() as file:
         (line,) = csv.DictReader(file)
     assert [line[name] for name in ("noisy fit", "clean fit", "hybrid", "AUC")] == ["", "", "", ""]
+    assert "nan" not in (tmp_path / "report" / "runs.csv").read_text()
     with pytest.raises(ValueError, match="the true labels are not known here"):
         job.run(TASK, tmp_path, recipe(name="Forward*", formula=Forward()))
 
@@ -223,6 +224,13 @@ def test_fit_is_that_of_all_labels_and_auc_ranks_the_wrong_ones_first(tmp_path: 
     final = result.final
     assert final.fit == pytest.approx(0.4 * final.noisy_fit + 0.6 * final.clean_fit)
     assert result.auc is not None and 80 < result.auc < 100  # by then it has learned more than half of the digits
+
+
+def test_the_loss_is_the_mean_over_the_examples(tmp_path: Path) -> None:
+    result = job.run(TASK, tmp_path, recipe(learning_rate=1e-30, epochs=1))  # 1,200 examples: the last batch is short
+    logits = TASK.build(seed=0)(TASK.dataset().train.inputs)
+    expected = imae_ext.imae_loss(logits, torch.from_numpy(TASK.noisy_labels(seed=0).labels))
+    assert result.final.loss == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_diverged_run_is_stored_all_the_same(tmp_path: Path) -> None:
@@ -290,6 +298,7 @@ def test_train_runs_every_seed_and_reference_gives_the_same_curve(tmp_path: Path
     fused, plain = ([run.result for run in archive.load(tmp_path).runs][i : i + 2] for i in (0, 2))
     assert [one.recipe.seed for one in fused] == [0, 1]
     assert {one.recipe.name for one in plain} == {"IMAE(T=4), reference"}
+    assert [FusedLoss(one.recipe).loss_of for one in plain] == [imae_ext.reference.robust_loss] * 2
     for ours, theirs in zip(fused, plain, strict=True):
         for a, b in zip(ours.history, theirs.history, strict=True):
             assert (a.loss, a.max_logit) == pytest.approx((b.loss, b.max_logit), rel=1e-4)

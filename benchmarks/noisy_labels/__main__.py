@@ -15,7 +15,7 @@ from .search import SEEDS
 from .share import share_table, time_step
 from .store import folder_of
 from .sweep import sweep
-from .table import WITH_AUC, paper_table
+from .table import WITH_AUC, paper_table, seeds_text
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,7 +80,7 @@ def train(given: argparse.Namespace, words: Sequence[str]) -> None:
     task.check()
     results = run_all(partial(job.run, task, given.out), recipes, options.processes_of(given))
     archive.record(given.out, options.command_of(words))
-    print(f"\n{task.title}: {given.seeds} seeds, in percent\n\n{paper_table(results, WITH_AUC)}")
+    print(f"\n{task.title}: {seeds_text(given.seeds)}, in percent\n\n{paper_table(results, WITH_AUC)}")
     print(f"\nRuns: {folder_of(given.out, task, recipes[0]).parent}")
 
 

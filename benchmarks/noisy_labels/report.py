@@ -18,7 +18,7 @@ from .archive import Archive, StoredRun
 from .figures import training_curves, weight_curves
 from .losses import label
 from .search import search_table
-from .table import WITH_AUC, by_loss, markdown_table, paper_rows, text_table
+from .table import WITH_AUC, by_loss, markdown_table, paper_rows, seeds_text, text_table
 from .task import Task
 from .training import Recipe, Result
 
@@ -58,7 +58,7 @@ def sections(found: Archive, *, searching: bool = False) -> list[Section]:
     made = []
     for number, ((task, recipe), results) in enumerate(alike.items()):
         seeds = len({result.recipe.seed for result in results})
-        title = f"{task.title}, {recipe.epochs} epochs, {seeds} seed{'s' if seeds > 1 else ''}"
+        title = f"{task.title}, {recipe.epochs} epochs, {seeds_text(seeds)}"
         name = f"{found.name}-{task.name}"
         again = any(section.name == name for section in made)
         made.append(Section(title, f"{name}-{number}" if again else name, tuple(results)))

@@ -11,7 +11,7 @@ from . import job
 from .archive import SEARCH
 from .runs import run_all
 from .search import choose, search_table
-from .table import WITH_AUC, paper_table
+from .table import WITH_AUC, paper_table, seeds_text
 from .task import Task
 from .training import Recipe
 
@@ -48,8 +48,8 @@ def sweep(
     if trials:
         tried = run_all(partial(job.run, task, out / SEARCH), trials, processes)
         chosen |= choose(tried)
-        print(f"\n{task.title}: {len(search_seeds)} seeds, in percent\n\n{search_table(tried)}\n", flush=True)
+        print(f"\n{task.title}: {seeds_text(len(search_seeds))}, in percent\n\n{search_table(tried)}\n", flush=True)
     # All losses with the first seed, then with the second: stopped early, there is something of each.
     final = [replace(loss, learning_rate=chosen[loss.name], seed=seed) for seed in seeds for loss in losses]
     results = run_all(partial(job.run, task, out), final, processes)
-    print(f"\n{task.title}: {len(seeds)} seeds, in percent\n\n{paper_table(results, WITH_AUC)}\n", flush=True)
+    print(f"\n{task.title}: {seeds_text(len(seeds))}, in percent\n\n{paper_table(results, WITH_AUC)}\n", flush=True)

@@ -58,6 +58,11 @@ def mean_and_spread(values: Iterable[float]) -> str:
     return f"{fmean(values):.1f}{spread}"
 
 
+def seeds_text(number: int) -> str:
+    """Write "1 seed", "2 seeds"."""
+    return f"{number} seed{'s' if number != 1 else ''}"
+
+
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Align cells in columns under a header: the first to the left, the others to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

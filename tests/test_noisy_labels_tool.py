@@ -344,10 +344,10 @@ def test_report_writes_tables_pictures_and_the_readme(swept: Path, tmp_path: Pat
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     words = ["report", str(swept), "--to", str(tmp_path / "to"), "--pictures", str(tmp_path / "docs")]
-    tool.main([*words, "--readme", str(readme), "--archive", str(tmp_path / "runs.json")])
+    tool.main([*words, "--readme", str(readme), "--archive", str(tmp_path)])
     printed = capsys.readouterr().out
     text = (tmp_path / "to" / "table.txt").read_text()
-    assert text.startswith(printed.strip()) and "AUC: how well" in text
+    assert text.startswith(printed.strip().partition("\n\nArchive: ")[0]) and "AUC: how well" in text
     assert "digits, 30% asymmetric noise, mlp, 2 epochs, 2 seeds" in text and report.PLAIN_NOTE in text
     noisy, clean = (line.split() for line in text.splitlines() if line.startswith("BootstrapHard*  0.05"))
     assert len(noisy) == 2 + 6 * 3 and len(clean) == 2 + 4 * 3 + 2  # six means ± spreads; without noise two are "-"
@@ -364,7 +364,7 @@ def test_report_writes_tables_pictures_and_the_readme(swept: Path, tmp_path: Pat
     assert len(lines) == len(archive.load(swept).runs) and {line["for"] for line in lines} == {"search", "table"}
     assert "chosen" in (tmp_path / "to" / "search.txt").read_text()
     # The archive tells the same.
-    tool.main(["report", str(tmp_path / "runs.json"), "--to", str(tmp_path / "again")])
+    tool.main(["report", str(tmp_path / f"{swept.name}.json"), "--to", str(tmp_path / "again")])
     for name in ("table.txt", "table.md", "table.csv", "runs.csv", "search.txt"):
         assert (tmp_path / "again" / name).read_text() == (tmp_path / "to" / name).read_text()
 

@@ -57,7 +57,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.ArgumentParser, argparse.Names
     command.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder of the tables")
     command.add_argument("--pictures", type=Path, metavar="DIR", help="folder of the pictures (default: that of --to)")
     command.add_argument("--readme", type=Path, metavar="FILE", help="fill its section between the markers")
-    command.add_argument("--archive", type=Path, metavar="FILE", help="write all runs into one file as well")
+    command.add_argument("--archive", type=Path, metavar="DIR", help="write each folder's runs into one file there")
 
     command = add("suspects", list_suspects, "List the training labels that a finished run finds suspect.")
     command.add_argument("folder", type=Path, help="of one run, such as OUT/digits-.../seed0")
@@ -100,7 +100,8 @@ def run_sweep(given: argparse.Namespace, words: Sequence[str]) -> None:
 def write_report(given: argparse.Namespace, words: Sequence[str]) -> None:
     print(report.write(given.runs, given.to, given.pictures or given.to, given.readme))
     if given.archive:
-        archive.save(given.archive, [archive.load(path) for path in given.runs])
+        for path in given.runs:
+            print(f"\nArchive: {archive.save(given.archive, archive.load(path))}")
 
 
 def list_suspects(given: argparse.Namespace, words: Sequence[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -60,13 +59,14 @@ def load(path: Path) -> Archive:
     return Archive(path.stem, tuple(content["commands"]), tuple(_unpack(**run) for run in content["runs"]))
 
 
-def save(path: Path, archives: Sequence[Archive]) -> None:
-    """Write runs into one file, a line for each, numbers to DIGITS digits."""
-    commands = [command for archive in archives for command in archive.commands]
-    lines = [json.dumps(_pack(run), separators=(",", ":")) for archive in archives for run in archive.runs]
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save(folder: Path, archive: Archive) -> Path:
+    """Write runs into one file named after their folder, a line for each, numbers to DIGITS digits; return it."""
+    lines = [json.dumps(_pack(run), separators=(",", ":")) for run in archive.runs]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{archive.name}.json"
     body = ",\n".join(lines)
-    path.write_text(f'{{"commands": {json.dumps(commands, indent=1)},\n"runs": [\n{body}\n]}}\n')
+    path.write_text(f'{{"commands": {json.dumps(archive.commands, indent=1)},\n"runs": [\n{body}\n]}}\n')
+    return path
 
 
 def record(out: Path, command: str) -> None:

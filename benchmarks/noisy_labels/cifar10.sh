@@ -27,4 +27,4 @@ part symmetric:0.4 cce imae mae gce nce+mae
 for noise in symmetric:0.8 asymmetric:0.4 none file:worse_label; do part "$noise" cce imae mae gce nce+mae; done
 common+=(--reduction normalized) # the derivative normalisation of the authors' code
 for noise in symmetric:0.4 symmetric:0.8 asymmetric:0.4 none file:worse_label; do part "$noise" imae; done
-"$python" -m benchmarks.noisy_labels report "$out" --to "$out/report" --archive "$out/report/cifar10.json"
+"$python" -m benchmarks.noisy_labels report "$out" --to "$out/report" --archive "$out/report"

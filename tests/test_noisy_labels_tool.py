@@ -100,7 +100,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path, changes: dict[st
 
 
 def test_a_killed_process_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    words = ["train", "--loss", "imae", "--lr", "0.01", "--epochs", "12", "--measure-every", "1", "--processes", "1"]
+    words = ["train", "--loss", "imae", "--lr", "0.01", "--epochs", "30", "--measure-every", "1", "--processes", "1"]
     folder = store.folder_of(tmp_path / "killed", TASK, recipe())
     command = [sys.executable, "-m", "benchmarks.noisy_labels", *words, "--out", str(tmp_path / "killed")]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:

@@ -55,7 +55,7 @@ def sections(found: Archive, *, searching: bool = False) -> list[Section]:
     for run in found.runs:
         if run.searching == searching:
             alike.setdefault((run.task, _setting(run.result.recipe)), []).append(run.result)
-    made = []
+    made: list[Section] = []
     for number, ((task, recipe), results) in enumerate(alike.items()):
         seeds = len({result.recipe.seed for result in results})
         title = f"{task.title}, {recipe.epochs} epochs, {seeds_text(seeds)}"

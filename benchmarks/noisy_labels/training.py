@@ -138,6 +138,8 @@ class FusedLoss(nn.Module):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
+        if not isinstance(recipe.formula, Loss):
+            raise ValueError(f"{recipe.name} is plain PyTorch: expected its own criterion, got none")
         self.loss_of = reference.robust_loss if recipe.use_reference else imae_ext.robust_loss
         self.formula, self.reduction = recipe.formula, recipe.reduction
 
@@ -174,11 +176,14 @@ def train(
     labels = torch.from_numpy(noise.labels).to(device)
     model = Prepared(network, dataset, recipe.amp).to(device)
     criterion = (criterion or FusedLoss(recipe)).to(device)
-    groups = [{"params": network.parameters()}, {"params": criterion.parameters(), "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": network.parameters()},
+        {"params": criterion.parameters(), "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.SGD(
         groups, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
-    parts = {"network": network, "criterion": criterion, "optimizer": optimizer}
+    parts: dict[str, Any] = {"network": network, "criterion": criterion, "optimizer": optimizer}
     history: list[Measures] = []
     if state is not None:
         history = list(state.history)

@@ -93,7 +93,7 @@ def write(paths: Sequence[Path], to: Path, pictures: Path, readme: Path | None) 
     pictures.mkdir(parents=True, exist_ok=True)
     for section in final:
         training_curves(section.results, pictures / f"{section.name}.png", section.title)
-    weighed = [path for one in archives if (path := _draw_weights(one, pictures))]
+    weighed = _draw_weights(archives, pictures)
     if readme:
         commands = dict.fromkeys(command for one in archives for command in one.commands)
         _fill(readme, _section_of_readme(final, list(commands), pictures, weighed, readme.parent))
@@ -162,16 +162,17 @@ def _write_csv(path: Path, lines: Iterable[dict[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def _draw_weights(found: Archive, folder: Path) -> Path | None:
-    """Draw the weights of all losses that weigh examples; return the picture, if there is one."""
-    recipes = [run.result.recipe for run in found.runs]
-    formulas = {label(recipe.formula): recipe.formula for recipe in recipes if isinstance(recipe.formula, Loss)}
-    weighing = {name: formula for name, formula in formulas.items() if formula.margin}
-    if not weighing:
-        return None
-    path = folder / f"{found.name}-weights.png"
-    weight_curves(weighing, path)
-    return path
+def _draw_weights(archives: Sequence[Archive], folder: Path) -> list[Path]:
+    """Draw the weights of all losses that weigh examples, once for archives that have the same; return the pictures."""
+    drawn: dict[frozenset[str], Path] = {}
+    for one in archives:
+        recipes = [run.result.recipe for run in one.runs]
+        formulas = {label(recipe.formula): recipe.formula for recipe in recipes if isinstance(recipe.formula, Loss)}
+        weighing = {name: formula for name, formula in formulas.items() if formula.margin}
+        if weighing and frozenset(weighing) not in drawn:
+            drawn[frozenset(weighing)] = path = folder / f"{one.name}-weights.png"
+            weight_curves(weighing, path)
+    return list(drawn.values())
 
 
 def _section_of_readme(

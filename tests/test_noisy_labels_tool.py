@@ -123,6 +123,18 @@ def test_report_writes_tables_pictures_and_the_readme(swept: Path, tmp_path: Pat
         assert (tmp_path / "again" / name).read_text() == (tmp_path / "to" / name).read_text()
 
 
+def test_the_readme_shows_the_stored_runs() -> None:
+    folder = ROOT / "benchmarks" / "noisy_labels"
+    archives = [
+        archive.load(folder / "results" / f"{name}.json") for name in ("digits", "digits-T", "digits-asymmetric")
+    ]
+    found = [section for one in archives for section in report.sections(one)]
+    assert [len(section.results) for section in found] == [60, 20, 20, 35]
+    readme = (folder / "README.md").read_text()
+    for section in found:
+        assert report.markdown(section) in readme
+
+
 def test_suspects_are_listed_the_least_probable_first(swept: Path, tmp_path: Path, capsys: Capture) -> None:
     folder = swept / "digits-mlp-asymmetric30-cce-lr0.05" / "seed0"
     tool.main(["suspects", str(folder), "--to", str(tmp_path / "suspects.csv")])

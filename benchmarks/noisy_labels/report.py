@@ -84,7 +84,7 @@ def write(paths: Sequence[Path], to: Path, pictures: Path, readme: Path | None) 
     to.mkdir(parents=True, exist_ok=True)
     text = "\n\n".join(_text(section) for section in final)
     (to / "table.txt").write_text("\n".join([text, "", *NOTES, ""]))
-    (to / "table.md").write_text("\n\n".join([*map(_markdown, final), _notes()]) + "\n")
+    (to / "table.md").write_text("\n\n".join([*map(markdown, final), _notes()]) + "\n")
     _write_csv(to / "table.csv", _table_lines(final))
     _write_csv(to / "runs.csv", _run_lines(runs))
     if searched:
@@ -112,7 +112,8 @@ def _text(section: Section) -> str:
     return "\n".join([section.title, "", table, *([PLAIN_NOTE] if _has_plain(section) else [])])
 
 
-def _markdown(section: Section) -> str:
+def markdown(section: Section) -> str:
+    """Write a section's table in Markdown, under its title."""
     table = markdown_table(HEADER, paper_rows(section.results, WITH_AUC))
     notes = [PLAIN_NOTE.replace("*", "\\*", 1)] if _has_plain(section) else []
     return "\n\n".join([f"**{section.title}**", table, *notes])
@@ -183,7 +184,7 @@ def _section_of_readme(
 
     parts = ["\n".join(["```", *commands, "```"])]
     for section in found:
-        parts += [_markdown(section), picture(pictures / f"{section.name}.png", section.title)]
+        parts += [markdown(section), picture(pictures / f"{section.name}.png", section.title)]
     return "\n\n".join([*parts, _notes(), *(picture(path, "Weights of the losses") for path in weighed)])
 
 

@@ -2,11 +2,16 @@
 
 The layers, each importing only those before it:
 
-    noise, data, networks   what is trained on what
-    measures                accuracies and fits, in percent
-    training                one run: a recipe, a network, a data set, noisy labels -> a history
-    runs                    many runs side by side, one progress bar
-    table, figures, timing  what is shown
-    experiment, search      scikit-learn's digits, and how their learning rates are chosen
-    demo                    the command
+    data, noise              what is trained on: examples and wrong labels
+    augment, networks        from stored inputs to logits
+    baselines, losses        losses in plain PyTorch; all losses by name
+    measures, suspects       accuracies and fits; training labels by the probability that a network gives them
+    training                 one run: a recipe, a network, a data set, noisy labels -> a history
+    task, store, job         one run by name, in a folder of its own, from which it goes on
+    runs, archive            many runs side by side; many runs in one file
+    table, figures, timing   what is shown
+    search, sweep            how learning rates are chosen; several losses on one task
+    report, share            finished runs as tables and pictures; what the loss costs in a step
+    experiment, demo         the four losses on scikit-learn's digits that make demo shows
+    options                  the command line, with __main__
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,9 @@ from .training import Result
 
 Array = npt.NDArray[np.float64]
 
-# One colour a loss in every picture, safe for colour-blind readers; other losses take the spare ones.
-COLOURS = {"CCE": "#D55E00", "MAE": "#8C8C8C", "GCE": "#009E73", "IMAE": "#0060A8"}
-SPARE_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#5D3A9B")
+# One colour a loss in every picture, safe for colour-blind readers; other losses take the spare ones in turn.
+COLOURS = {"CCE": "#D55E00", "MAE": "#8C8C8C", "GCE": "#009E73", "IMAE": "#0060A8", "SCE": "#E69F00"}
+SPARE_COLOURS = ("#CC79A7", "#56B4E9", "#5D3A9B", "#8B4513", "#000000", "#B8B000", "#00A0A0")
 INK = "#333333"
 
 # Where a weight curve is labelled, in p, and on which side: clear of the other curves.
@@ -52,32 +54,36 @@ STYLE: dict[Any, Any] = {
     "savefig.dpi": 160,
 }
 
-PANELS: tuple[tuple[str, Callable[[Measures], float]], ...] = (
+Panels = tuple[tuple[str, Callable[[Measures], float]], ...]
+PANELS: Panels = (
     ("Test accuracy (%)", lambda measures: measures.test),
     ("Wrong training labels fitted (%)", lambda measures: measures.noisy_fit),
     ("Right training labels fitted (%)", lambda measures: measures.clean_fit),
 )
 
 
-def training_curves(results: Sequence[Result], path: Path, title: str) -> None:
+def training_curves(results: Sequence[Result], path: Path, title: str, panels: Panels = PANELS) -> None:
     """Draw test accuracy and the fits of the wrong and the right labels, in percent, against the epoch.
 
-    A line for each loss, the mean over its seeds, in a band of one standard deviation.
+    A line for each loss and rate, the mean over its seeds, in a band of one standard deviation. A panel of which
+    nothing was measured is left out.
     """
     groups = by_loss(results)
+    inks = colours([group[0].recipe.name for group in groups])
+    panels = tuple(panel for panel in panels if any(not math.isnan(panel[1](one.final)) for one in results))
     with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(1, len(PANELS), figsize=(13, 4.2), sharey=True)
-        for axes, (heading, value) in zip(panels, PANELS, strict=True):
+        size = (13 / 3 * len(panels), 4.2)
+        figure, row = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
+        for axes, (heading, value) in zip(row[0], panels, strict=True):
             ends = []
-            for i, group in enumerate(groups):
+            for group in groups:
                 name = group[0].recipe.name
                 epochs = [measures.epoch for measures in group[0].history]
                 values = np.array([[value(measures) for measures in run.history] for run in group])
                 mean, spread = values.mean(axis=0), values.std(axis=0, ddof=min(1, len(group) - 1))
-                ink = colour(name, i)
-                axes.fill_between(epochs, mean - spread, mean + spread, color=ink, alpha=0.15, lw=0)
-                axes.plot(epochs, mean, color=ink, lw=2)
-                ends.append((float(mean[-1]), f"{name}  {mean[-1]:.1f}", ink))
+                axes.fill_between(epochs, mean - spread, mean + spread, color=inks[name], alpha=0.15, lw=0)
+                axes.plot(epochs, mean, color=inks[name], lw=2)
+                ends.append((float(mean[-1]), f"{name}  {mean[-1]:.1f}", inks[name]))
             axes.set(title=heading, xlabel="epoch", ylim=(0, 101), xlim=(0, epochs[-1]))
             axes.tick_params(length=0)
             label_ends(axes, ends, gap=5.5)
@@ -91,11 +97,14 @@ def weight_curves(formulas: Mapping[str, Loss], path: Path) -> None:
 
     The numbers come from imae_ext.row_stats, so the picture shows what the kernels compute.
     """
+    inks = colours(list(formulas))
+    highest = 8.2
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 4.8))
-        for i, (name, formula) in enumerate(formulas.items()):
+        for name, formula in formulas.items():
             p, weight = weight_curve(formula)
-            axes.plot(p, weight, color=colour(name, i), lw=2)
+            highest = max(highest, 1.1 * weight.max())
+            axes.plot(p, weight, color=inks[name], lw=2)
             at = np.searchsorted(p, LABEL_AT.get(name, p[weight.argmax()]))
             below = name in LABEL_BELOW
             axes.annotate(
@@ -104,13 +113,13 @@ def weight_curves(formulas: Mapping[str, Loss], path: Path) -> None:
                 xytext=(4, -5 if below else 5),
                 textcoords="offset points",
                 va="top" if below else "bottom",
-                color=colour(name, i),
+                color=inks[name],
             )
         axes.set(
             title="Weight of an example, the L1 norm of its logit gradient",
             xlabel="p, the predicted probability of its label",
             xlim=(0, 1),
-            ylim=(0, 8.2),
+            ylim=(0, highest),
         )
         figure.savefig(path)
         plt.close(figure)
@@ -147,6 +156,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float) -
         )
 
 
-def colour(name: str, index: int) -> str:
-    """Return the colour of a loss, by its name, else by its place among the drawn ones."""
-    return COLOURS.get(name, SPARE_COLOURS[index % len(SPARE_COLOURS)])
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """Give each loss its colour: its own, else the next spare one, from the first again when all are taken."""
+    spare = itertools.cycle(SPARE_COLOURS)
+    return {name: COLOURS.get(name) or next(spare) for name in dict.fromkeys(names)}

@@ -12,7 +12,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from .data import Dataset
+from .label_files import read_labels
+
 IntArray = npt.NDArray[np.int64]
+
+KINDS = ("none", "symmetric", "asymmetric", "file")
 
 # CIFAR-10's usual confusions: truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog.
 CIFAR10_CLASS_MAP: dict[int, int] = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
@@ -49,6 +54,55 @@ class NoisyLabels:
     def rate(self) -> float:
         """Share of wrong labels, in [0, 1]."""
         return float(self.noisy.mean()) if self.labels.size else 0.0
+
+
+def make(
+    kind: str,
+    dataset: Dataset,
+    rate: float = 0.0,
+    seed: int = 0,
+    path: str | Path | None = None,
+    key: str | None = None,
+) -> NoisyLabels:
+    """Make the labels to train on, for dataset.train.
+
+    Args:
+        kind: one of KINDS.
+        dataset: its training labels are taken as true.
+        rate: of symmetric and asymmetric noise.
+        seed: of symmetric and asymmetric noise.
+        path: of a file of labels for the whole training set as published, in its order.
+        key: of the labels in that file, if it holds several.
+
+    Raises:
+        ValueError: an unknown kind, no path, a rate out of range, or a file that does not fit the data set.
+
+    """
+    labels = dataset.train.labels.cpu().numpy()
+    if kind == "none":
+        return NoisyLabels(labels, labels)
+    if kind == "symmetric":
+        return symmetric(labels, rate, dataset.num_classes, seed)
+    if kind == "asymmetric":
+        return asymmetric(labels, rate, class_map_of(dataset), seed)
+    if kind != "file":
+        raise ValueError(f"expected noise out of {', '.join(KINDS)}, got {kind}")
+    if path is None:
+        raise ValueError("noise from a file: expected its path, got none")
+    if dataset.published is None:
+        return from_file(path, labels, key=key, num_classes=dataset.num_classes)
+    rows = dataset.published.rows.cpu().numpy()
+    whole = from_file(path, dataset.published.labels.cpu().numpy(), key=key, num_classes=dataset.num_classes)
+    return NoisyLabels(whole.labels[rows], whole.clean[rows])
+
+
+def class_map_of(dataset: Dataset) -> dict[int, int]:
+    """Return the mistakes of asymmetric noise: CIFAR's usual ones, else each class for the next one round."""
+    if dataset.name == "cifar10":
+        return CIFAR10_CLASS_MAP
+    if dataset.name == "cifar100":
+        return next_in_superclass()
+    return {label: (label + 1) % dataset.num_classes for label in range(dataset.num_classes)}
 
 
 def symmetric(labels: npt.ArrayLike, rate: float, num_classes: int, seed: int) -> NoisyLabels:
@@ -115,32 +169,37 @@ def next_in_superclass(superclass: npt.ArrayLike = CIFAR100_SUPERCLASS) -> dict[
     return class_map
 
 
-def from_file(path: str | Path, labels: npt.ArrayLike, *, key: str | None = None) -> NoisyLabels:
-    """Read noisy labels from a file: .npy, .npz (with `key`), or text with one integer a line.
+def from_file(
+    path: str | Path, labels: npt.ArrayLike, *, key: str | None = None, num_classes: int | None = None
+) -> NoisyLabels:
+    """Read noisy labels from a file: .npy, .npz, CIFAR-N's .pt, or text with one integer a line.
 
     Args:
-        path: the label file.
+        path: the label file; its "clean_label", if it has one, must equal labels.
         labels: (n,) true class indices; the file must hold as many.
-        key: name of the array inside an .npz file.
+        key: name of the array inside an .npz or .pt file that holds more than one besides "clean_label".
+        num_classes: if given, labels of the file must be below it.
 
     Raises:
-        ValueError: the file does not hold n non-negative integers, or has no array `key`.
+        FileNotFoundError: there is no such file.
+        ValueError: the file does not hold n non-negative integers, has no array `key`, or is for other examples.
 
     """
     path = Path(path)
     clean = _as_labels(labels)
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            if key not in archive:
-                raise ValueError(f"{path} holds {', '.join(archive)}: give one of them as key, got {key}")
-            noisy = archive[key]
-    elif path.suffix == ".npy":
-        noisy = np.load(path, allow_pickle=False)
-    else:
-        noisy = np.loadtxt(path, dtype=np.int64, ndmin=1)
-    if noisy.shape != clean.shape:
-        raise ValueError(f"{path}: expected {clean.size} labels, got an array of shape {noisy.shape}")
-    return NoisyLabels(_as_labels(noisy), clean)
+    found, true = read_labels(path, key)
+    for array in (found,) if true is None else (found, true):
+        if array.shape != clean.shape:
+            raise ValueError(f"{path}: expected {clean.size} labels, got an array of shape {array.shape}")
+    noisy = _as_labels(found)
+    if num_classes is not None and noisy.size and noisy.max() >= num_classes:
+        raise ValueError(f"{path}: expected labels below {num_classes}, got {noisy.max()}")
+    if true is not None and (true != clean).any():
+        raise ValueError(
+            f"{path}: expected clean_label to be the labels of the data set, got {(true != clean).sum()} others out of "
+            f"{clean.size}: the file is for the examples in another order, or for another data set"
+        )
+    return NoisyLabels(noisy, clean)
 
 
 def _as_labels(labels: npt.ArrayLike) -> IntArray:

@@ -6,6 +6,8 @@ more.
 
 from __future__ import annotations
 
+import functools
+import math
 import multiprocessing
 import os
 import time
@@ -20,6 +22,7 @@ from .measures import Measures
 from .training import Recipe, Result
 
 Job = Callable[[Recipe, Callable[[Measures], None]], Result]
+Show = Callable[[Recipe, Measures], None]
 MOST_PROCESSES = 8  # each holds its own copy of torch
 
 _reports: Any = None  # in a worker: the queue of (recipe, measures) that the parent shows
@@ -31,36 +34,47 @@ def run_all(job: Job, recipes: Sequence[Recipe], processes: int | None = None) -
     Args:
         job: a module's function (it travels to other processes), given a recipe and a function to report to.
         recipes: what to run.
-        processes: how many at a time; by default one for each core that this process may use.
+        processes: how many at a time; by default one for each core that this process may use. One runs here.
 
     """
     processes = min(processes or usable_cores(), MOST_PROCESSES, len(recipes))
-    # spawn, not fork: a forked child inherits the state of thread pools that it does not have.
-    context = multiprocessing.get_context("spawn")
-    reports = context.SimpleQueue()  # it writes at once, so a run's reports arrive before its result
-    with (
-        ProcessPoolExecutor(processes, context, initializer=_start, initargs=(reports,)) as pool,
-        tqdm(total=sum(recipe.epochs for recipe in recipes), unit="epoch", smoothing=0.1) as bar,
-    ):
-        futures = [pool.submit(_run, job, recipe) for recipe in recipes]
+    with tqdm(total=sum(recipe.epochs for recipe in recipes), unit="epoch", smoothing=0.1) as bar:
         done: dict[Recipe, int] = {}
-        while not all(future.done() for future in futures) or not reports.empty():
-            if reports.empty():
-                time.sleep(0.05)
-                continue
-            recipe, measures = reports.get()
+
+        def show(recipe: Recipe, measures: Measures) -> None:
             bar.update(measures.epoch - done.get(recipe, 0))
             done[recipe] = measures.epoch
             bar.set_postfix_str(describe(recipe, measures))
+
+        if processes > 1:
+            return _side_by_side(job, recipes, processes, show)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return [job(recipe, functools.partial(show, recipe)) for recipe in recipes]
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _side_by_side(job: Job, recipes: Sequence[Recipe], processes: int, show: Show) -> list[Result]:
+    # spawn, not fork: a forked child inherits the state of thread pools that it does not have.
+    context = multiprocessing.get_context("spawn")
+    reports = context.SimpleQueue()  # it writes at once, so a run's reports arrive before its result
+    with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(reports,)) as pool:
+        futures = [pool.submit(_run, job, recipe) for recipe in recipes]
+        while not all(future.done() for future in futures) or not reports.empty():
+            if reports.empty():
+                time.sleep(0.05)
+            else:
+                show(*reports.get())
         return [future.result() for future in futures]
 
 
 def describe(recipe: Recipe, measures: Measures) -> str:
     """Write a line for the progress bar."""
-    return (
-        f"{recipe.name} seed {recipe.seed}: loss {measures.loss:.3f}, test {measures.test:.1f}%, "
-        f"wrong labels fitted {measures.noisy_fit:.1f}%"
-    )
+    known = not math.isnan(measures.noisy_fit)
+    fit = f"wrong labels fitted {measures.noisy_fit:.1f}%" if known else f"labels fitted {measures.fit:.1f}%"
+    return f"{recipe.name} seed {recipe.seed}: loss {measures.loss:.3f}, test {measures.test:.1f}%, {fit}"
 
 
 def usable_cores() -> int:

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, stdev
 
 from .training import Recipe, Result
 
+Columns = dict[str, Callable[[Result], float]]
 
-def paper_table(results: Sequence[Result]) -> str:
+# The columns of the paper's Table 6, in percent.
+PAPER: Columns = {
+    "test best": lambda result: result.best_test,
+    "test final": lambda result: result.final.test,
+    "noisy fit": lambda result: result.final.noisy_fit,
+    "clean fit": lambda result: result.final.clean_fit,
+    "hybrid": lambda result: result.final.hybrid,
+}
+WITH_AUC: Columns = {**PAPER, "AUC": lambda result: math.nan if result.auc is None else result.auc}
+
+
+def paper_table(results: Sequence[Result], columns: Columns = PAPER) -> str:
     """Write the columns of the paper's Table 6, in percent, one row for each loss and rate.
 
     The spread is the standard deviation over the seeds; with one seed there is none.
     """
-    rows = []
-    for group in by_loss(results):
-        finals = [result.final for result in group]
-        rows.append(
-            [
-                group[0].recipe.name,
-                f"{group[0].recipe.learning_rate:g}",
-                mean_and_spread(result.best_test for result in group),
-                mean_and_spread(final.test for final in finals),
-                mean_and_spread(final.noisy_fit for final in finals),
-                mean_and_spread(final.clean_fit for final in finals),
-                mean_and_spread(final.hybrid for final in finals),
-            ]
-        )
-    return text_table(["loss", "rate", "test best", "test final", "noisy fit", "clean fit", "hybrid"], rows)
+    return text_table(["loss", "rate", *columns], paper_rows(results, columns))
+
+
+def paper_rows(results: Sequence[Result], columns: Columns) -> list[list[str]]:
+    """Write the cells of `paper_table`."""
+    return [
+        [
+            group[0].recipe.name,
+            f"{group[0].recipe.learning_rate:g}",
+            *(mean_and_spread(value(result) for result in group) for value in columns.values()),
+        ]
+        for group in by_loss(results)
+    ]
 
 
 def by_loss(results: Iterable[Result]) -> list[list[Result]]:
@@ -39,10 +50,17 @@ def by_loss(results: Iterable[Result]) -> list[list[Result]]:
 
 
 def mean_and_spread(values: Iterable[float]) -> str:
-    """Write mean ± standard deviation with one decimal; the mean alone for a single value."""
+    """Write mean ± standard deviation with one decimal; the mean alone for a single value, "-" if one is missing."""
     values = list(values)
+    if any(math.isnan(value) for value in values):
+        return "-"
     spread = f" ± {stdev(values):4.1f}" if len(values) > 1 else ""
     return f"{fmean(values):.1f}{spread}"
+
+
+def seeds_text(number: int) -> str:
+    """Write "1 seed", "2 seeds"."""
+    return f"{number} seed{'s' if number != 1 else ''}"
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -50,6 +68,13 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = [_line(header, widths), "  ".join("-" * width for width in widths)]
     return "\n".join(lines + [_line(row, widths) for row in rows])
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table in Markdown, numbers to the right."""
+    rule = ["---", *("---:" for _ in header[1:])]
+    escaped = [[cell.replace("*", "\\*") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *escaped])
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

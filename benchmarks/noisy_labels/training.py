@@ -1,45 +1,63 @@
 """One training run: a recipe, a network, a data set and its noisy labels give a history of measures.
 
-Plain SGD with momentum at a constant rate, so that nothing but the loss tells the runs apart.
+SGD with momentum, at a constant rate unless the recipe says otherwise, so that nothing but the loss tells runs apart.
+The order of an epoch and its augmentation are functions of (seed, epoch): a run that stops goes on from its last
+state as if it had not, on a CPU to the last bit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import imae_ext
 from imae_ext import reference
 from imae_ext.formulas import Loss
 
+from . import augment
 from .data import Dataset
+from .losses import Objective
 from .measures import Measures, measure
 from .noise import NoisyLabels
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "step": lambda done: 0.1 ** ((done >= 0.5) + (done >= 0.75)),
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+}
+
+AUGMENTATION = 1 << 20  # added to the seed, so that augmentation is not drawn from the numbers of the order
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides a run, besides its data.
+    """All that decides a run, besides its data and its network.
 
     Attributes:
         name: what tables and pictures call the loss.
-        formula: any formula of imae_ext, or a combination.
-        learning_rate: of SGD, per step.
+        formula: any formula of imae_ext, or a combination, or a baseline in plain PyTorch.
+        learning_rate: of SGD, per step; where the schedule begins.
         reduction: "mean", "sum" or "normalized".
         epochs: passes over the training set.
         batch_size: examples a step.
         momentum: of SGD.
-        seed: of the noise, the initial weights and the order of the examples.
+        seed: of the noise, the initial weights, the order of the examples and their augmentation.
         measure_every: epochs between two measurements; the last epoch is always measured.
         use_reference: compute the loss by imae_ext.reference instead of the fused kernels.
+        weight_decay: of SGD, for the network's parameters.
+        schedule: "constant"; "step", a tenth after half of the epochs and again after three quarters; "cosine".
+        device: "cpu", "cuda", ...
+        amp: run the network in bfloat16 autocast.
 
     """
 
     name: str
-    formula: Loss
+    formula: Objective
     learning_rate: float
     reduction: str = "mean"
     epochs: int = 100
@@ -48,14 +66,37 @@ class Recipe:
     seed: int = 0
     measure_every: int = 2
     use_reference: bool = False
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    device: str = "cpu"
+    amp: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "measure_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} of at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"expected a learning rate above 0, got {self.learning_rate}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"expected a schedule of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+        if not isinstance(self.formula, Loss) and (self.use_reference or self.reduction != "mean"):
+            raise ValueError(f"{self.name} is plain PyTorch: it has no reference, and no reduction but mean")
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its recipe and its measures, in the order of the epochs."""
+    """A finished run: its recipe and its measures, in the order of the epochs.
+
+    Attributes:
+        recipe: what was run.
+        history: what was measured.
+        auc: of finding the wrong training labels by a low p_y at the end, in percent; None where there are none.
+
+    """
 
     recipe: Recipe
     history: tuple[Measures, ...]
+    auc: float | None = None
 
     @property
     def final(self) -> Measures:
@@ -67,14 +108,57 @@ class Result:
         return max(measures.test for measures in self.history)
 
 
+@dataclass(frozen=True)
+class State:
+    """A run after its last measured epoch: the history so far and the state of network, loss and optimizer."""
+
+    history: tuple[Measures, ...]
+    parts: dict[str, Any]
+
+
+class Prepared(nn.Module):
+    """A network and what a batch goes through before it: augmentation in training, normalisation, autocast."""
+
+    def __init__(self, network: nn.Module, dataset: Dataset, amp: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.kind = dataset.augmentation
+        self.statistics = augment.statistics(dataset)
+        self.amp = amp
+
+    def forward(self, batch: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        inputs = augment.prepare(batch, self.statistics, generator, self.kind)
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.amp):
+            logits: Tensor = self.network(inputs)
+        return logits
+
+
+class FusedLoss(nn.Module):
+    """The recipe's loss by the fused kernels, or by the reference; (logits (N, C), target (N,)) -> scalar."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        if not isinstance(recipe.formula, Loss):
+            raise ValueError(f"{recipe.name} is plain PyTorch: expected its own criterion, got none")
+        self.loss_of = reference.robust_loss if recipe.use_reference else imae_ext.robust_loss
+        self.formula, self.reduction = recipe.formula, recipe.reduction
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return self.loss_of(logits, target, self.formula, reduction=self.reduction)
+
+
 def train(
     recipe: Recipe,
     network: nn.Module,
     dataset: Dataset,
     noise: NoisyLabels,
     report: Callable[[Measures], None] = lambda measures: None,
+    *,
+    criterion: nn.Module | None = None,
+    state: State | None = None,
+    save: Callable[[State], None] = lambda state: None,
 ) -> Result:
-    """Train the network in place and measures it as it goes.
+    """Train the network in place and measure it as it goes.
 
     Args:
         recipe: loss, rate, length and seed.
@@ -82,29 +166,66 @@ def train(
         dataset: with the true labels.
         noise: the labels to train on, for dataset.train.
         report: called with every measurement.
+        criterion: for a loss that is not a formula of imae_ext; its parameters are trained along.
+        state: of the same run, to go on from.
+        save: called with the state after every measurement; it must copy what it keeps.
 
     """
-    loss_of = reference.robust_loss if recipe.use_reference else imae_ext.robust_loss
-    labels = torch.from_numpy(noise.labels)
-    optimizer = torch.optim.SGD(network.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
+    device = torch.device(recipe.device)
+    dataset = dataset.to(device)
+    labels = torch.from_numpy(noise.labels).to(device)
+    model = Prepared(network, dataset, recipe.amp).to(device)
+    criterion = (criterion or FusedLoss(recipe)).to(device)
+    groups: list[dict[str, Any]] = [
+        {"params": network.parameters()},
+        {"params": criterion.parameters(), "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.SGD(
+        groups, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    parts: dict[str, Any] = {"network": network, "criterion": criterion, "optimizer": optimizer}
     history: list[Measures] = []
-    for epoch in range(1, recipe.epochs + 1):
-        total = torch.zeros(())
-        for rows in epoch_order(len(labels), recipe.seed, epoch).split(recipe.batch_size):
-            logits = network(dataset.train.inputs[rows])
-            loss = loss_of(logits, labels[rows], recipe.formula, reduction=recipe.reduction)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * len(rows)
+    if state is not None:
+        history = list(state.history)
+        for name, part in parts.items():
+            part.load_state_dict(state.parts[name])
+        report(history[-1])
+    for epoch in range(history[-1].epoch + 1 if history else 1, recipe.epochs + 1):
+        loss = _epoch(recipe, epoch, model, criterion, optimizer, dataset, labels)
         if epoch % recipe.measure_every == 0 or epoch == recipe.epochs:
-            loss_mean = float(total) / len(labels)
-            history.append(measure(network, dataset, labels, epoch=epoch, loss=loss_mean))
+            history.append(measure(model, dataset, labels, epoch=epoch, loss=loss))
+            save(State(tuple(history), {name: part.state_dict() for name, part in parts.items()}))
             report(history[-1])
     return Result(recipe, tuple(history))
 
 
-def epoch_order(n: int, seed: int, epoch: int) -> torch.Tensor:
+def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
     """Draw the order of the examples in an epoch, (n,) int64: a function of seed and epoch alone."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return torch.randperm(n, generator=generator)
+    return torch.randperm(n, generator=_generator(seed, epoch, torch.device("cpu")))
+
+
+def _epoch(
+    recipe: Recipe,
+    epoch: int,
+    model: Prepared,
+    criterion: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    dataset: Dataset,
+    labels: Tensor,
+) -> float:
+    """Train for one epoch; return the mean loss of an example."""
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.learning_rate * SCHEDULES[recipe.schedule]((epoch - 1) / recipe.epochs)
+    total = torch.zeros((), device=labels.device)
+    augmenting = _generator(recipe.seed + AUGMENTATION, epoch, labels.device)
+    for rows in epoch_order(len(labels), recipe.seed, epoch).to(labels.device).split(recipe.batch_size):
+        loss = criterion(model(dataset.train.inputs[rows], augmenting), labels[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(rows)
+    return float(total) / len(labels)
+
+
+def _generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed * 1_000_003 + epoch)

@@ -1,0 +1,137 @@
+"""A run from its names to its result: the data, the wrong labels, the network and the loss are made, then trained."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import imae_ext
+from imae_ext.formulas import Loss
+
+from . import store, suspects
+from .baselines import Baseline, PlainLoss, anchor_transition, known_transition
+from .data import Dataset
+from .measures import Measures, logits_of
+from .noise import NoisyLabels
+from .task import Task
+from .training import Prepared, Recipe, Result, State, train
+
+SAVE_SECONDS = 2.0  # between two checkpoints: of runs that take seconds, writing each would take half of the time
+ESTIMATE_SHARE = 10  # the network that a transition matrix is estimated from trains for a tenth of the epochs
+
+
+def run(task: Task, out: Path, recipe: Recipe, report: Callable[[Measures], None] = lambda measures: None) -> Result:
+    """Train a recipe in its folder under `out`, from where it was stopped; if it is finished, read its result.
+
+    Raises:
+        ValueError: the folder holds a run with other settings, or a state that cannot be read or gone on from.
+
+    """
+    return run_in(store.folder_of(out, task, recipe), task, recipe, report)
+
+
+def run_in(folder: Path, task: Task, recipe: Recipe, report: Callable[[Measures], None]) -> Result:
+    """Do what `run` does in a given folder."""
+    dataset, noise = task.dataset(), task.noisy_labels(recipe.seed)
+    config = describe(task, recipe, noise)
+    store.claim(folder, config)
+    if (folder / "result.json").exists():
+        _, history, auc = store.read(folder)
+        report(history[-1])
+        return Result(recipe, history, auc)
+    state = store.load_state(folder)
+    network = task.build(recipe.seed)
+    criterion = _criterion(folder, task, recipe, dataset, noise)
+    saved = -math.inf
+
+    def save(state: State) -> None:
+        nonlocal saved
+        if time.monotonic() - saved >= SAVE_SECONDS or state.history[-1].epoch == recipe.epochs:
+            store.save_state(folder, state)
+            saved = time.monotonic()
+
+    result = train(recipe, network, dataset, noise, report, criterion=criterion, state=state, save=save)
+    result = replace(result, auc=suspect_auc(recipe, network, dataset, noise))
+    store.finish(folder, result)
+    return result
+
+
+def describe(task: Task, recipe: Recipe, noise: NoisyLabels) -> dict[str, Any]:
+    """Write down all that decides a run. The labels' digest stands for the data and for label files."""
+    settings = asdict(task)
+    del settings["directory"], settings["labels"]
+    return {
+        "task": settings,
+        "recipe": {field.name: getattr(recipe, field.name) for field in fields(recipe)}
+        | {"formula": repr(recipe.formula), "device": torch.device(recipe.device).type},
+        "labels_sha256": hashlib.sha256(noise.labels.tobytes() + noise.clean.tobytes()).hexdigest(),
+        "versions": {"torch": torch.__version__, "imae_ext": imae_ext.__version__, "device": _device(recipe.device)},
+    }
+
+
+def suspect_auc(recipe: Recipe, network: nn.Module, dataset: Dataset, noise: NoisyLabels) -> float | None:
+    """Return how well a low p_y finds the wrong training labels, in percent.
+
+    None where the truth is not known, no label is wrong or none right, or the training has diverged.
+    """
+    if not dataset.truth_known:
+        return None
+    p, _, _ = examples(recipe, network, dataset, noise)
+    found = suspects.auc(p.cpu(), noise.noisy)
+    return None if math.isnan(found) else 100 * found
+
+
+def examples(recipe: Recipe, network: nn.Module, dataset: Dataset, noise: NoisyLabels) -> tuple[Tensor, Tensor, Tensor]:
+    """Return p_y, weight and prediction of each training example, (n,) each; the weight is CCE's if it has none."""
+    formula = recipe.formula if isinstance(recipe.formula, Loss) and recipe.formula.margin else imae_ext.CCE()
+    device = torch.device(recipe.device)
+    dataset = dataset.to(device)
+    model = Prepared(network, dataset).to(device)
+    return suspects.per_example(model, dataset, torch.from_numpy(noise.labels).to(device), formula)
+
+
+def load_network(folder: Path, task: Task, recipe: Recipe) -> nn.Module:
+    """Build the network of a run and give it its last saved weights."""
+    state = store.load_state(folder)
+    if state is None:
+        raise FileNotFoundError(f"{folder}: expected a checkpoint.pt, got none")
+    network = task.build(recipe.seed)
+    network.load_state_dict(state.parts["network"])
+    return network
+
+
+def _criterion(folder: Path, task: Task, recipe: Recipe, dataset: Dataset, noise: NoisyLabels) -> nn.Module | None:
+    """Make the module of a plain PyTorch loss; None for the fused ones."""
+    baseline = recipe.formula
+    if not isinstance(baseline, Baseline):
+        return None
+    if not baseline.needs_transition:
+        return PlainLoss(baseline, dataset.num_classes)
+    if baseline.estimated:  # type: ignore[attr-defined]
+        # By then the network has learned what the right labels have in common, and not yet the wrong ones.
+        epochs = max(1, recipe.epochs // ESTIMATE_SHARE)
+        first = replace(recipe, name="CCE", formula=imae_ext.CCE(), epochs=epochs)
+        run_in(folder / "estimate", task, first, lambda measures: None)
+        device = torch.device(recipe.device)
+        model = Prepared(load_network(folder / "estimate", task, first), dataset.to(device)).to(device)
+        transition = anchor_transition(logits_of(model, dataset.to(device).train.inputs).float().softmax(dim=1))
+    elif dataset.truth_known:
+        transition = known_transition(noise, dataset.num_classes)
+    else:
+        raise ValueError(f"{recipe.name}: the true labels are not known here: give it estimated=True")
+    return PlainLoss(baseline, dataset.num_classes, transition)
+
+
+def _device(name: str) -> str:
+    device = torch.device(name)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"

@@ -1,0 +1,196 @@
+"""The command line's options, and the tasks and recipes that they ask for."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from .data import DATASETS
+from .losses import catalogue, label, parameter_names, parse, with_parameters
+from .networks import NETWORKS
+from .runs import usable_cores
+from .search import RATES, SEEDS
+from .task import Task
+from .training import SCHEDULES, Recipe
+
+NOISES = ("none", "symmetric", "asymmetric", "file")
+REDUCTIONS = ("mean", "sum", "normalized")
+NOISE_HELP = "none, symmetric:RATE, asymmetric:RATE, file or file:KEY (default: symmetric:0.4)"
+RATE_HELP = "one for all, LOSS=RATE for some, or `search`: by validation accuracy, on --grid, with other seeds"
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument("--data", default="digits", choices=list(DATASETS), help="data set (default: %(default)s)")
+    add_places(group)
+    group.add_argument("--network", default="mlp", choices=list(NETWORKS), help="default: %(default)s")
+    group.add_argument("--validation", type=int, metavar="N", help="size of the part held out from training")
+    group.add_argument("--limit", type=int, metavar="N", help="keep N training examples, for small trials")
+    group.add_argument("--size", type=int, metavar="PIXELS", help="side of the images of a folder")
+    group.add_argument("--trusted", action="store_true", help="take a folder's labels for the truth")
+
+
+def add_places(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    group.add_argument("--directory", type=Path, metavar="DIR", help="where the data set's files are")
+    group.add_argument("--labels", type=Path, metavar="FILE", help="the file of labels, for the noise `file`")
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("training")
+    group.add_argument("--reduction", default="mean", choices=REDUCTIONS, help="default: %(default)s")
+    group.add_argument("--epochs", type=int, default=100, help="default: %(default)s")
+    group.add_argument("--batch", type=int, default=128, metavar="N", help="examples a step (default: %(default)s)")
+    group.add_argument("--momentum", type=float, default=0.9, help="default: %(default)s")
+    group.add_argument("--weight-decay", type=float, default=0.0, help="default: %(default)s")
+    group.add_argument("--schedule", default="constant", choices=list(SCHEDULES), help="default: %(default)s")
+    group.add_argument("--measure-every", type=int, default=2, metavar="N", help="epochs (default: %(default)s)")
+    group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
+    group.add_argument("--amp", action="store_true", help="run the network in bfloat16 autocast")
+    group.add_argument("--reference", action="store_true", help="the loss in plain PyTorch instead of the kernels")
+
+
+def add_running(parser: argparse.ArgumentParser, seeds: int) -> None:
+    group = parser.add_argument_group("running")
+    group.add_argument("--seeds", type=_count, default=seeds, metavar="N", help="0 to N-1 (default: %(default)s)")
+    group.add_argument("--processes", type=_count, metavar="N", help="runs at a time (default: one a core; 1 on a GPU)")
+    group.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the runs; goes on from there")
+
+
+def add_one_loss(parser: argparse.ArgumentParser) -> None:
+    """Add what one loss takes: `train` and `share` have it."""
+    group = parser.add_argument_group("noise and loss")
+    group.add_argument("--noise", default="symmetric", choices=NOISES, help="default: %(default)s")
+    group.add_argument("--rate", type=float, default=0.4, help="of the noise (default: %(default)s)")
+    group.add_argument("--key", help="array in the file of labels, such as worse_label")
+    group.add_argument("--loss", default="imae", metavar="SPEC", help=loss_help("default: %(default)s"))
+    for name in parameter_names():
+        group.add_argument(f"--{name}", type=float, dest=f"loss_{name}", metavar="X", help="a parameter of the loss")
+
+
+def add_sweep(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("noises, losses and rates")
+    group.add_argument("--noises", nargs="+", default=["symmetric:0.4"], metavar="NOISE", help=NOISE_HELP)
+    group.add_argument("--losses", nargs="+", required=True, metavar="SPEC", help=loss_help(""))
+    group.add_argument("--lr", nargs="+", required=True, metavar="RATE", help=RATE_HELP)
+    group.add_argument(
+        "--grid", nargs="+", type=float, default=list(RATES), metavar="RATE", help="default: %(default)s"
+    )
+    group.add_argument("--search-seeds", type=_count, default=len(SEEDS), metavar="N", help="default: %(default)s")
+
+
+def loss_help(end: str) -> str:
+    return f"a name, with parameters or without, or a sum of fused ones, as 2*nce+mae; of {catalogue()} {end}".strip()
+
+
+def task_of(options: argparse.Namespace, noise: str, rate: float, key: str | None) -> Task:
+    if noise == "file" and options.labels is None:
+        raise ValueError("the noise `file` reads labels: expected --labels FILE, got none")
+    made = noise in ("symmetric", "asymmetric")
+    return Task(
+        data=options.data,
+        network=options.network,
+        noise=noise,
+        rate=rate if made else 0.0,
+        key=key if noise == "file" else None,
+        validation=options.validation,
+        limit=options.limit,
+        size=options.size,
+        trusted=options.trusted,
+        directory=options.directory,
+        labels=options.labels,
+    )
+
+
+def tasks_of(options: argparse.Namespace) -> list[Task]:
+    """Read --noises."""
+    return [task_of(options, *_noise(text)) for text in options.noises]
+
+
+def loss_of(options: argparse.Namespace) -> str:
+    """Read --loss and its parameters; return it as a specification."""
+    given = {name: getattr(options, f"loss_{name}") for name in parameter_names()}
+    return repr(with_parameters(options.loss, {name: value for name, value in given.items() if value is not None}))
+
+
+def recipe_of(options: argparse.Namespace, loss: str, rate: float, seed: int = 0) -> Recipe:
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"expected a GPU for --device {options.device}, found none")
+    formula = parse(loss)
+    kinds = [options.reduction] * (options.reduction != "mean") + ["reference"] * options.reference
+    return Recipe(
+        ", ".join([label(formula), *kinds]),
+        formula,
+        rate,
+        reduction=options.reduction,
+        epochs=options.epochs,
+        batch_size=options.batch,
+        momentum=options.momentum,
+        seed=seed,
+        measure_every=options.measure_every,
+        use_reference=options.reference,
+        weight_decay=options.weight_decay,
+        schedule=options.schedule,
+        device=options.device,
+        amp=options.amp,
+    )
+
+
+def rates_of(options: argparse.Namespace, names: dict[str, str]) -> dict[str, list[float]]:
+    """Read --lr: the rates to choose from of each recipe, by its name.
+
+    Args:
+        options: of `sweep`.
+        names: the name of the recipe of each loss in --losses, as it is written there.
+
+    """
+    default: list[float] | None = None
+    own: dict[str, list[float]] = {}
+    for text in options.lr:
+        loss, _, rate = text.rpartition("=")
+        if text == "search":
+            default = options.grid
+        elif not loss:
+            default = [_rate(text)]
+        elif loss in names:
+            own[names[loss]] = [_rate(rate)]
+        else:
+            raise ValueError(f"--lr {text}: expected a loss out of {', '.join(names)}")
+    missing = [loss for loss, name in names.items() if name not in own and default is None]
+    if missing:
+        raise ValueError(f"--lr: expected a rate for {', '.join(missing)}, or `search`")
+    return {name: own.get(name) or list(default or []) for name in names.values()}
+
+
+def processes_of(options: argparse.Namespace) -> int:
+    return options.processes or (usable_cores() if options.device == "cpu" else 1)
+
+
+def command_of(words: Sequence[str]) -> str:
+    """Write the command down, for the record: of absolute paths only the last part, the others are no one's concern."""
+    brief = (Path(word).name if Path(word).is_absolute() else word for word in words)
+    return f"python -m benchmarks.noisy_labels {shlex.join(brief)}"
+
+
+def _noise(text: str) -> tuple[str, float, str | None]:
+    kind, _, detail = text.partition(":")
+    if kind not in NOISES or (kind == "none" and detail) or (kind in ("symmetric", "asymmetric") and not detail):
+        raise ValueError(f"--noises: expected {NOISE_HELP.partition(' (')[0]}, got {text}")
+    return (kind, 0.0, detail or None) if kind in ("file", "none") else (kind, _rate(detail), None)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"expected a number, got {text!r}") from None

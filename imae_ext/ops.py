@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from . import checks, reference
+from .checks import REDUCTIONS
 from .formulas import Loss
 
 _op = torch.ops.imae_ext
@@ -62,7 +63,7 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, options: Options) -> Tensor:
         formula, weight, ignore_index, reduction = options
-        code = checks.REDUCTIONS[reduction]
+        code = REDUCTIONS[reduction]
         ctx.options = options
         ctx.save_for_backward(logits, target, weight)
         if _one_pass(logits, code):
@@ -84,7 +85,7 @@ class _Loss(torch.autograd.Function):
         grad, ctx.grad = ctx.grad, None
         if grad is None:  # a second backward through a retained graph; the first one gave the buffer away
             logits, target, weight = ctx.saved_tensors
-            code = checks.REDUCTIONS[reduction]
+            code = REDUCTIONS[reduction]
             _, grad = _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
         try:
             _scale(grad, grad_output)
@@ -127,7 +128,7 @@ def _traced(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     formula, weight, ignore_index, reduction = options
     checks.check_reduction(formula, reduction)
     checks.check_tensors(logits, target, weight)
-    arguments = (logits, target, weight, formula.packed, checks.REDUCTIONS[reduction], ignore_index)
+    arguments = (logits, target, weight, formula.packed, REDUCTIONS[reduction], ignore_index)
     if torch.is_grad_enabled():
         return cast(Tensor, _TracedLoss.apply(*arguments))  # type: ignore[no-untyped-call]
     return cast(Tensor, _forward(*arguments))
@@ -150,7 +151,7 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     try:
         if logits.requires_grad and torch.is_grad_enabled():
             return cast(Tensor, _Loss.apply(logits, target, options))  # type: ignore[no-untyped-call]
-        code = checks.REDUCTIONS[reduction]
+        code = REDUCTIONS[reduction]
         return cast(Tensor, _forward(logits, target, weight, formula.packed, code, ignore_index))
     except Exception:
         _explain(logits, target, options)
@@ -162,7 +163,7 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
     formula, weight, ignore_index, reduction = options
     try:
         logits = logits.detach()
-        code = checks.REDUCTIONS[reduction]
+        code = REDUCTIONS[reduction]
         if reduction == "normalized":
             value, *rows = _forward_save(logits, target, weight, formula.packed, code, ignore_index)
             grad = _backward(logits, target, *rows, torch.ones_like(value), ignore_index)

@@ -89,8 +89,8 @@ def test_every_contender_is_timed_or_has_its_reason(written: tuple[Path, str]) -
         assert set(entry["timings"]) | set(entry["not_run"]) == set(KEYS)
         assert not set(entry["timings"]) & set(entry["not_run"])
         for key, reason in entry["not_run"].items():
-            expected = "not compiled at this shape by default" if KEYS[key].compiled else "needs a CUDA device"
-            assert reason.endswith(expected)
+            expected = ("needs a CUDA device", "does not show at this size")
+            assert reason.endswith("not compiled at this shape by default" if KEYS[key].compiled else expected)
 
 
 def test_numbers_follow_from_the_rounds(written: tuple[Path, str]) -> None:
@@ -165,7 +165,8 @@ def test_a_slow_contender_sits_out_and_ratios_are_within_common_rounds() -> None
 @pytest.mark.parametrize("case", [Case((64, 10), grad_output=0.5), Case((64, 10), leaf=False)], ids=lambda c: c.name)
 def test_other_ways_through_autograd(case: Case) -> None:
     result = measure(case, [*CONTENDERS], BRIEF)  # each gradient is checked, scaled as the case says
-    assert {"imae", "cce", "reference", "by_hand", "cross_entropy", "copy", "clone"} == set(result.timings)
+    ours, theirs = {"imae", "imae_handed_on", "imae_forward", "cce"}, {"cross_entropy", "cross_entropy_forward"}
+    assert ours | theirs | {"reference", "by_hand", "copy", "clone"} == set(result.timings)
     assert result.not_run["imae_out"] == "value_and_grad is outside autograd"
 
 

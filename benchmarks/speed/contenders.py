@@ -22,8 +22,9 @@ from .cases import Case
 
 IMAE, CCE = imae_ext.IMAE(), imae_ext.CCE()
 
-# The reference integrates 232 points a row and keeps a dozen tensors of that size for its backward pass.
+# The reference integrates 32 points a row and keeps a dozen tensors of that size for its backward pass.
 MAX_REFERENCE_ROWS = 100_000
+FEW_LOGITS = 2000  # so that a call's own cost shows
 
 LossOf = Callable[[Tensor, Tensor], Tensor]
 
@@ -49,7 +50,7 @@ class Contender:
 
     key: str
     label: str
-    computes: str  # "imae", "cce" or "copy": what its gradient has to be
+    computes: str  # "imae", "cce" or "copy" (none): what its gradient has to be
     prepare: Prepare
     compiled: bool = False
 
@@ -121,6 +122,40 @@ def few_rows(prepare: Prepare) -> Prepare:
     return checked
 
 
+def few_logits(prepare: Prepare) -> Prepare:
+    """Keep a contender to the cases in which a call's own cost shows."""
+
+    def checked(case: Case, logits: Tensor, target: Tensor) -> Step:
+        if logits.numel() > FEW_LOGITS:
+            raise Unavailable("a call's own cost does not show at this size")
+        return prepare(case, logits, target)
+
+    return checked
+
+
+def forward_alone(loss_of: LossOf) -> Prepare:
+    """Return a prepare for the loss without its backward pass, which it is ready for."""
+
+    def prepare(case: Case, logits: Tensor, target: Tensor) -> Step:
+        leaf = logits.detach().requires_grad_()
+        return Step(lambda: loss_of(leaf, target), lambda: None)
+
+    return prepare
+
+
+def gradient_handed_on(case: Case, logits: Tensor, target: Tensor) -> Step:
+    """Compute loss and gradient at once, and go on with ``logits.backward(grad)``."""
+    leaf = logits.detach().requires_grad_()
+
+    def run() -> Tensor | None:
+        _, grad = imae_ext.value_and_grad(leaf, target, IMAE)
+        leaf.backward(grad if case.grad_output == 1 else grad * case.grad_output)
+        found, leaf.grad = leaf.grad, None
+        return found
+
+    return Step(run, run)
+
+
 def copy_into(case: Case, logits: Tensor, target: Tensor) -> Step:
     """Copy the logits to a buffer that is used again: the same bytes as a forward and backward pass, and no more."""
     out = torch.zeros_like(logits)
@@ -161,8 +196,14 @@ def imae_by_hand(logits: Tensor, target: Tensor) -> Tensor:
     return (torch.exp(IMAE.T * p * r) / (2 * r + IMAE.eps) * nlp).mean()
 
 
+def imae(logits: Tensor, target: Tensor) -> Tensor:
+    return imae_ext.robust_loss(logits, target, IMAE)
+
+
 CONTENDERS: tuple[Contender, ...] = (
-    Contender("imae", "IMAE", "imae", through_autograd(lambda z, y: imae_ext.robust_loss(z, y, IMAE))),
+    Contender("imae", "IMAE", "imae", through_autograd(imae)),
+    Contender("imae_handed_on", "IMAE, gradient handed on", "imae", few_logits(gradient_handed_on)),
+    Contender("imae_forward", "IMAE, forward alone", "copy", few_logits(forward_alone(imae))),
     Contender("imae_out", "IMAE, reused buffer", "imae", at_once(IMAE)),
     Contender("cce", "CCE", "cce", through_autograd(lambda z, y: imae_ext.robust_loss(z, y, CCE))),
     Contender("cce_out", "CCE, reused buffer", "cce", at_once(CCE)),
@@ -172,6 +213,7 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender("by_hand_compiled", "IMAE by hand, compiled", "imae", compiled(lambda z, y: imae_by_hand), True),
     Contender("cross_entropy", "F.cross_entropy", "cce", through_autograd(cross_entropy)),
     Contender("cross_entropy_compiled", "F.cross_entropy, compiled", "cce", compiled(lambda z, y: cross_entropy), True),
+    Contender("cross_entropy_forward", "F.cross_entropy, forward", "copy", few_logits(forward_alone(cross_entropy))),
     Contender("copy", "copy, reused buffer", "copy", copy_into),
     Contender("clone", "copy, fresh buffer", "copy", clone),
 )

@@ -14,9 +14,10 @@ from .cases import Case
 from .queued import Queued
 
 FOLDER = Path(__file__).parent / "results"
-NO_RIVALS = ("imae", "imae_out", "cce", "cce_out", "copy", "clone")
+NO_RIVALS = ("imae", "imae_out", "imae_handed_on", "cce", "cce_out", "copy", "clone")
 # Which of ours does the same as a rival, where that is not IMAE through autograd.
 COUNTERPARTS = {
+    "cross_entropy_forward": "imae_forward",
     "cross_entropy_graph": "imae_graph",
     "cross_entropy_none": "imae_none",
     "step_cross_entropy": "step_imae",

@@ -81,7 +81,11 @@ CPU_TARGETS: tuple[Target, ...] = (
     ),
     Target("IMAE / CCE", "imae", "cce", 1.1, False, _many_classes),
     Target("IMAE / CCE, reused buffers", "imae_out", "cce_out", 1.1, False, _many_classes),
-    Target("IMAE / F.cross_entropy, a call's cost", "imae", "cross_entropy", 1.25, False, _at((8, 10))),
+    Target("IMAE / F.cross_entropy, a call's cost", "imae", "cross_entropy", 1.25, False, _at((8, 10), (128, 10))),
+    Target(
+        "gradient handed on / F.cross_entropy", "imae_handed_on", "cross_entropy", 1, False, _at((8, 10), (128, 10))
+    ),
+    Target("forward alone, IMAE / F.c.e.", "imae_forward", "cross_entropy_forward", 2, False, _at((8, 10), (128, 10))),
 )
 
 

@@ -346,10 +346,10 @@ PYTHON = (
     ),
     Fault(
         "csrc/cpu/kernels.h",
-        "if (!t.live[l]) continue;\n    const auto sums",
-        "const auto sums",
-        "the exponentials of an ignored row summed",
-        ("test_contract_values.py", "test_case_table.py"),
+        "kept ? kept->row(r, g, l) : nullptr",
+        "kept ? kept->row(r, g, 0) : nullptr",
+        "the exponentials of one row kept where another's are",
+        ("test_case_table.py",),
     ),
     Fault(
         "csrc/cpu/sweeps.h",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def test_autograd(case):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_each_tier(monkeypatch, tier, dtype):
     monkeypatch.setenv("IMAE_EXT_TIER", tier)
-    for C in (3, 100, 1001, 33000, 150001):
+    for C in (3, 100, 1001, 12288, 33000, 150001):  # 12288 floats are the 48 KB that a block gets without asking
         z = torch.randn(64, C, device="cuda").to(dtype)
         y = torch.randint(C, (64,), device="cuda")
         _, grad = imae_ext.value_and_grad(z, y, FORMULAS[4].build())
@@ -142,6 +143,19 @@ def test_streams_do_not_share_a_workspace():
                 losses.append(imae_ext.imae_loss(z, y))
     torch.cuda.synchronize()
     assert all(torch.equal(loss, wanted) for loss in losses)
+
+
+def test_threads_do_not_take_each_others_shared_memory():
+    """How much a kernel may have is one number for the process, and must not fall when shorter rows come."""
+
+    def work(C: int) -> None:
+        z, y = torch.randn(16, C, device="cuda"), torch.randint(C, (16,), device="cuda")
+        for _ in range(300):
+            imae_ext.value_and_grad(z, y, imae_ext.IMAE())
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, (13000, 50000)))
+    torch.cuda.synchronize()
 
 
 def test_the_same_bits_every_time_on_a_side_stream():

@@ -3,6 +3,8 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <set>
+#include <utility>
 
 #include "entries.h"
 #include "run.h"
@@ -27,8 +29,7 @@ class Launcher {
   // As many blocks as run at once: each takes its share of the rows, and none waits for a second round.
   template <class Kernel>
   int blocks(Kernel kernel, int64_t wanted, const BlockShape& shape) {
-    if (shape.shared > kSharedUnasked)
-      note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared)));
+    if (shape.shared > kSharedUnasked) ask_for_shared(kernel);
     if (shape.cluster > 1) {
       const int64_t most = std::min(resident_clusters(kernel, shape), kMaxBlocks / shape.cluster);
       return static_cast<int>(std::min(std::max<int64_t>(wanted, 1), most)) * shape.cluster;
@@ -50,7 +51,8 @@ class Launcher {
   int error() const { return static_cast<int>(error_); }
 
  private:
-  static constexpr size_t kSharedUnasked = 48 << 10;  // a block gets more only if the kernel's attribute says so
+  // A block gets more than 48 KB, its static variables included, only if the kernel's attribute says so.
+  static constexpr size_t kSharedUnasked = (48 << 10) - kStaticShared;
 
   void note(cudaError_t e) {
     if (error_ == cudaSuccess) error_ = e;
@@ -66,6 +68,20 @@ class Launcher {
     int value = 0;
     note(cudaDeviceGetAttribute(&value, wanted, device()));
     return value;
+  }
+
+  // For all that the card has: were it for what this call takes, another thread's smaller call could lower the limit
+  // before the launch. Asked once by each thread for each kernel, since the driver may wait for copies then.
+  template <class Kernel>
+  void ask_for_shared(Kernel kernel) {
+    thread_local std::set<std::pair<int, const void*>> asked;
+    const std::pair key(device(), reinterpret_cast<const void*>(kernel));
+    if (asked.contains(key)) return;
+    cudaFuncAttributes compiled{};
+    note(cudaFuncGetAttributes(&compiled, kernel));
+    const auto most = static_cast<int>(card().shared_per_block) - static_cast<int>(compiled.sharedSizeBytes);
+    if (error_ == cudaSuccess) note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
+    if (error_ == cudaSuccess) asked.insert(key);
   }
 
   template <class Kernel>

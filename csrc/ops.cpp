@@ -22,7 +22,7 @@ void ask_for_huge_pages(const Tensor& fresh) {
 
 template <class F>
 void for_rows(const Rows& rows, int64_t groups, F f) {
-  constexpr int64_t kGrain = 1 << 15;  // logits: below this a second thread costs more than it saves
+  constexpr int64_t kGrain = 1 << 14;  // logits: for fewer, a second thread saves little, if it is awake
   const int64_t per_group = std::max<int64_t>(1, rows.N / groups) * rows.C;
   const int64_t grain = std::max<int64_t>(1, kGrain / per_group);
   if (groups <= grain)

@@ -14,8 +14,8 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(
         f"imae_ext: the build needs {missing.name}, and pip must see it:\n"
-        "  pip install 'torch>=2.11' pybind11 ninja setuptools\n"
-        "  pip install --no-build-isolation ."
+        "  pip install 'torch>=2.11' -r requirements/build.txt\n"
+        "  pip install --no-build-isolation -e ."
     )
 
 STABLE_ABI = "0x020b000000000000"  # the oldest torch that the binary runs on: 2.11

@@ -126,7 +126,12 @@ struct Call {
     REFUSE_UNLESS(grad->scalar_type() == logits.scalar_type());
     REFUSE_UNLESS(same_device(*grad, logits));
     REFUSE_UNLESS(std::ranges::equal(grad->sizes(), logits.sizes()));
-    REFUSE_UNLESS(grad->mutable_data_ptr() != logits.const_data_ptr());
+    REFUSE_UNLESS(!overlaps_itself(shape_of(*grad)));
+    const auto to = reinterpret_cast<uintptr_t>(grad->mutable_data_ptr());
+    const auto from = reinterpret_cast<uintptr_t>(logits.const_data_ptr());
+    const auto size = static_cast<uintptr_t>(logits.element_size());
+    const bool apart = to + size * span(shape_of(*grad)) <= from || from + size * span(shape_of(logits)) <= to;
+    REFUSE_UNLESS(apart || logits.numel() == 0);
   }
   bool in_place(bool (*reads_in_place)(const Rows&)) {
     rows.grad = grad ? grad->mutable_data_ptr() : nullptr;

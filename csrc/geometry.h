@@ -1,6 +1,8 @@
 // How the rows of a strided tensor are walked: (outer, inner) with the classes in between. No torch.
 #pragma once
+#include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "kernels.h"
@@ -20,6 +22,30 @@ struct Shape {
     return n;
   }
 };
+
+// Elements from the first to the last that a tensor has, both included.
+inline int64_t span(const Shape& t) {
+  int64_t last = 0;
+  for (int64_t k = 0; k < t.dim; ++k) {
+    if (t.sizes[k] == 0) return 0;
+    last += (t.sizes[k] - 1) * t.strides[k];
+  }
+  return last + 1;
+}
+
+// Whether two elements may lie in one place: no dimension may end within the reach of those with smaller strides.
+inline bool overlaps_itself(const Shape& t) {
+  std::vector<std::pair<int64_t, int64_t>> dims;  // stride, size
+  for (int64_t k = 0; k < t.dim; ++k)
+    if (t.sizes[k] != 1) dims.emplace_back(t.strides[k], t.sizes[k]);
+  std::ranges::sort(dims);
+  int64_t reach = 1;
+  for (const auto& [stride, size] : dims) {
+    if (stride < reach) return span(t) > 0;
+    reach += (size - 1) * stride;
+  }
+  return false;
+}
 
 // Views of logits and gradient (of the same sizes) under one numbering of the rows: the target's own order.
 // False if more than two strides are needed; the caller then makes the tensors contiguous.

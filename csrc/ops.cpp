@@ -44,7 +44,8 @@ double sum_of_target_weights(const Rows& rows, const void* weight) {
       ++ignored;
       continue;
     }
-    REFUSE_UNLESS(y >= 0 && y < rows.C);
+    STD_TORCH_CHECK(y >= 0 && y < rows.C, "imae_ext: expected labels in [0, ", rows.C,
+                    ") or ignore_index=", rows.ignore_index, ", got ", y, " at row ", i, " of target");
     if (w) sum += w[y];
   }
   return w ? sum : static_cast<double>(rows.N - ignored);

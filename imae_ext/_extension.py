@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
+from pathlib import Path
 from types import ModuleType
 
 compiled: ModuleType | None = None
@@ -16,8 +17,8 @@ except ImportError as error:
     if os.environ.get("IMAE_EXT_REQUIRE") == "1":
         raise
     warnings.warn(
-        f"imae_ext: the compiled extension could not be loaded ({error}); the losses run as plain PyTorch, "
-        "several times slower. Build it with: pip install --no-build-isolation .",
+        f"imae_ext: the compiled extension could not be loaded from {Path(__file__).parent} ({error}); the losses run "
+        "as plain PyTorch, several times slower. Build it with: pip install --no-build-isolation -e .",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -17,11 +17,13 @@ REDUCTIONS = {"none": 0, "mean": 1, "sum": 2, "normalized": 3}
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
-def check_reduction(formula: object, reduction: object) -> None:
-    """Check the two arguments that are not tensors."""
+def check_options(formula: object, reduction: object, ignore_index: object = -100) -> None:
+    """Check the arguments that are not tensors."""
     if not isinstance(formula, Loss):
         raise TypeError(f"imae_ext: expected a formula such as imae_ext.IMAE(8.0), got {formula!r}")
-    if reduction not in REDUCTIONS:
+    if not isinstance(ignore_index, int) or isinstance(ignore_index, bool):
+        raise TypeError(f"imae_ext: expected ignore_index to be an int, got {ignore_index!r}")
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"imae_ext: expected reduction to be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if reduction == "normalized" and not formula.margin:
         raise ValueError(
@@ -29,10 +31,22 @@ def check_reduction(formula: object, reduction: object) -> None:
         )
 
 
+def check_weight(weight: object, C: int | None = None) -> None:
+    """Check class weights, by themselves where the number of classes is not known."""
+    if weight is None:
+        return
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"imae_ext: expected weight to be a Tensor, got {type(weight).__name__}")
+    if weight.dim() != 1 or C not in (None, len(weight)):
+        raise ValueError(f"imae_ext: expected weight of shape ({C or 'C'},), got {tuple(weight.shape)}")
+    if weight.dtype not in FLOATS:
+        raise TypeError(f"imae_ext: expected weight of a floating dtype, got {weight.dtype}")
+
+
 def check_tensors(logits: object, target: object, weight: object) -> None:
     """Check types, dtypes, shapes and devices."""
-    for name, value in (("logits", logits), ("target", target), ("weight", weight)):
-        if not isinstance(value, Tensor) and not (name == "weight" and value is None):
+    for name, value in (("logits", logits), ("target", target)):
+        if not isinstance(value, Tensor):
             raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}")
     assert isinstance(logits, Tensor) and isinstance(target, Tensor)
     if logits.dtype not in FLOATS:
@@ -53,13 +67,9 @@ def check_tensors(logits: object, target: object, weight: object) -> None:
         raise ValueError(f"imae_ext: expected at least one class, got logits of shape {tuple(logits.shape)}")
     if target.device != logits.device:
         raise ValueError(f"imae_ext: expected target on {logits.device}, where the logits are, got {target.device}")
-    if isinstance(weight, Tensor):
-        if tuple(weight.shape) != (C,):
-            raise ValueError(f"imae_ext: expected weight of shape ({C},), got {tuple(weight.shape)}")
-        if weight.dtype not in FLOATS:
-            raise TypeError(f"imae_ext: expected weight of a floating dtype, got {weight.dtype}")
-        if weight.device != logits.device:
-            raise ValueError(f"imae_ext: expected weight on {logits.device}, where the logits are, got {weight.device}")
+    check_weight(weight, C)
+    if isinstance(weight, Tensor) and weight.device != logits.device:
+        raise ValueError(f"imae_ext: expected weight on {logits.device}, where the logits are, got {weight.device}")
 
 
 def check_labels(logits: Tensor, target: Tensor, ignore_index: int) -> None:
@@ -79,7 +89,7 @@ def check(
     logits: Tensor, target: Tensor, formula: Loss, weight: Tensor | None, ignore_index: int, reduction: str
 ) -> None:
     """Check everything that can be checked without waiting for a device, and with IMAE_EXT_DEBUG=1 the rest."""
-    check_reduction(formula, reduction)
+    check_options(formula, reduction, ignore_index)
     check_tensors(logits, target, weight)
     no_values = torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()  # to look at
     at_hand = target.device.type == "cpu" or os.environ.get("IMAE_EXT_DEBUG") == "1"
@@ -96,3 +106,28 @@ def check_out(logits: Tensor, out: object) -> None:
             f"imae_ext: expected out like the logits, {logits.dtype} of shape {tuple(logits.shape)} "
             f"on {logits.device}, got {out.dtype} of shape {tuple(out.shape)} on {out.device}"
         )
+    if out.requires_grad:
+        raise ValueError("imae_ext: expected an out that does not require a gradient; detach() it")
+    begin, end = _extent(logits)
+    out_begin, out_end = _extent(out)
+    if max(begin, out_begin) < min(end, out_end):
+        raise ValueError("imae_ext: expected out to share no memory with the logits")
+    if _overlaps_itself(out):
+        raise ValueError(f"imae_ext: expected out to have a place for each number, got strides {out.stride()}")
+
+
+def _extent(x: Tensor) -> tuple[int, int]:
+    """Return the addresses of the first byte and of that behind the last."""
+    if x.numel() == 0:
+        return 0, 0
+    last = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return x.data_ptr(), x.data_ptr() + (last + 1) * x.element_size()
+
+
+def _overlaps_itself(x: Tensor) -> bool:
+    reach = 1
+    for stride, size in sorted((stride, size) for stride, size in zip(x.stride(), x.shape, strict=True) if size != 1):
+        if stride < reach:
+            return x.numel() > 0
+        reach += (size - 1) * stride
+    return False

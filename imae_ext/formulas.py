@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any
 
 from ._extension import compiled
@@ -28,20 +29,22 @@ MAX_TERMS: int = compiled.max_terms if compiled else 4
 
 
 def _check(formula: str, name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"imae_ext: {formula}: expected a finite number for {name}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float, Real)) or value - value != 0:
+        hint = "; class weights go to weight=" if hasattr(value, "dtype") else ""
+        raise ValueError(f"imae_ext: {formula}: expected a finite number for {name}, got {value!r}{hint}")
+    number = float(value)
     for p in _TABLE[formula][2] if formula in _TABLE else []:
         if p["name"] != name:
             continue
         low, high = p["low"], p["high"]
-        above = value > low if p["low_is_open"] else value >= low
-        if not (above and value <= high and (not p["integer"] or value == int(value))):
+        above = number > low if p["low_is_open"] else number >= low
+        if not (above and number <= high and (not p["integer"] or number == int(number))):
             kind = "an integer" if p["integer"] else "a number"
             raise ValueError(
                 f"imae_ext: {formula}: expected {name} to be {kind} in "
                 f"{'(' if p['low_is_open'] else '['}{low:g}, {high:g}], got {value!r}"
             )
-    return float(value)
+    return number
 
 
 class Loss:
@@ -146,6 +149,8 @@ class IMAE(Formula):
     and its integral diverges: a perfectly fitted example still pulls with weight 1, so that logits grow without bound
     and training collapses. The value is then anchored at ``p = 1/2``, and negative for fitted examples.
 
+    The value is well above that of CCE, and for well fitted examples still is: watch accuracy, not the value.
+
     Weights go up to ``exp(T/4)``, 7.4 for ``T = 8``: use a learning rate several times below that of CCE.
     """
 
@@ -227,4 +232,4 @@ class NCE(Formula):
 
 def SCE(alpha: float = 0.1, beta: float = 1.0) -> Combination:
     """Symmetric cross entropy, ``alpha * CCE() + beta * RCE()`` (Wang et al., ICCV 2019, Eq. 9)."""
-    return alpha * CCE() + beta * RCE()
+    return _check("SCE", "alpha", alpha) * CCE() + _check("SCE", "beta", beta) * RCE()

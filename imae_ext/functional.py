@@ -29,7 +29,8 @@ def robust_loss(
         precision is read as it is and computed in float32.
       target: class indices of the logits' shape without ``C``, int64 or int32, in ``[0, C)`` or ``ignore_index``.
       formula: what to compute: ``IMAE(8.0)``, ``2.0 * NCE() + MAE()``, ...
-      weight: ``(C,)``; each row's loss and gradient are multiplied by the weight of its label.
+      weight: ``(C,)``; each row's loss and gradient are multiplied by the weight of its label. One that requires a
+        gradient is served by the reference, many times slower.
       ignore_index: rows with this label have value 0 and gradient 0, whatever their logits hold.
       reduction: ``"none"``; ``"sum"``; ``"mean"``, over the rows that are not ignored, or over their class weights;
         ``"normalized"``, the sum divided by the sum of the example weights (times the class weights), the divisor
@@ -80,7 +81,8 @@ def value_and_grad(
       weight: as in :func:`robust_loss`.
       ignore_index: as in :func:`robust_loss`.
       reduction: as in :func:`robust_loss`; for ``"none"``, each row's own gradient.
-      out: like the logits; where to write the gradient. Reusing one saves a large allocation in every step.
+      out: like the logits; where to write the gradient. Reusing one saves a large allocation in every step. It
+        shares no memory with the logits and requires no gradient.
 
     Returns:
       The loss, as :func:`robust_loss` gives it, and the gradient, of the logits' shape and dtype (``out`` if given).

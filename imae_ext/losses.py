@@ -48,7 +48,7 @@ def imae_loss(
       eps: in [0, 1]; lets the pull of fitted examples fade, see :class:`imae_ext.IMAE`. Leave it as it is.
       weight: ``(C,)``, of the classes.
       ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
+      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``, the sum over the sum of the example weights.
 
     Returns:
       The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
@@ -82,7 +82,7 @@ def cce_loss(
       target: class indices, of the logits' shape without ``C``.
       weight: ``(C,)``, of the classes.
       ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
+      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``, the sum over the sum of the example weights.
 
     Returns:
       The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
@@ -115,7 +115,7 @@ def mae_loss(
       target: class indices, of the logits' shape without ``C``.
       weight: ``(C,)``, of the classes.
       ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
+      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``, the sum over the sum of the example weights.
 
     Returns:
       The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
@@ -150,7 +150,7 @@ def gce_loss(
       q: in (0, 1].
       weight: ``(C,)``, of the classes.
       ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
+      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``, the sum over the sum of the example weights.
 
     Returns:
       The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
@@ -190,7 +190,7 @@ def dm_loss(
       eps: in [0, 1], as in :func:`imae_loss`.
       weight: ``(C,)``, of the classes.
       ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
+      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``, the sum over the sum of the example weights.
 
     Returns:
       The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
@@ -229,7 +229,7 @@ def sce_loss(
       beta: coefficient of the reverse cross entropy.
       weight: ``(C,)``, of the classes.
       ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
+      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``, the sum over the sum of the example weights.
 
     Returns:
       The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
@@ -263,7 +263,7 @@ def nce_loss(
       target: class indices, of the logits' shape without ``C``.
       weight: ``(C,)``, of the classes.
       ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
+      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``, the sum over the sum of the example weights.
 
     Returns:
       The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.
@@ -298,7 +298,7 @@ def focal_loss(
       gamma: in [0, 64]; 0 is the cross entropy.
       weight: ``(C,)``, of the classes.
       ignore_index: the label of rows that do not count.
-      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
+      reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``, the sum over the sum of the example weights.
 
     Returns:
       The loss, float32 (float64 for float64 logits): a scalar, or for ``"none"`` of the target's shape.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .checks import check_reduction
+from .checks import check_options, check_weight
 from .formulas import CCE, DM, GCE, IMAE, MAE, NCE, SCE, Focal, Loss
 from .functional import robust_loss
 
@@ -35,7 +35,8 @@ class RobustLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        check_reduction(formula, reduction)
+        check_options(formula, reduction, ignore_index)
+        check_weight(weight)
         self.formula = formula
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
@@ -54,11 +55,12 @@ class RobustLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the formula and the reduction."""
-        return f"{self.formula!r}, ignore_index={self.ignore_index}, reduction={self.reduction!r}"
+        weight = "" if self.weight is None else f"weight of {len(self.weight)} classes, "
+        return f"{self.formula!r}, {weight}ignore_index={self.ignore_index}, reduction={self.reduction!r}"
 
 
 class IMAELoss(RobustLoss):
-    """:func:`imae_ext.imae_loss` as a module; the options are those of :class:`RobustLoss`."""
+    """:func:`imae_ext.imae_loss` as a module: ``T`` in [0, 64], ``eps`` in [0, 1]; options of :class:`RobustLoss`."""
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class IMAELoss(RobustLoss):
 
 
 class CCELoss(RobustLoss):
-    """:func:`imae_ext.cce_loss` as a module; the options are those of :class:`RobustLoss`."""
+    """:func:`imae_ext.cce_loss` as a module; options of :class:`RobustLoss`."""
 
     def __init__(
         self,
@@ -86,7 +88,7 @@ class CCELoss(RobustLoss):
 
 
 class MAELoss(RobustLoss):
-    """:func:`imae_ext.mae_loss` as a module; the options are those of :class:`RobustLoss`."""
+    """:func:`imae_ext.mae_loss` as a module; options of :class:`RobustLoss`."""
 
     def __init__(
         self,
@@ -99,7 +101,7 @@ class MAELoss(RobustLoss):
 
 
 class GCELoss(RobustLoss):
-    """:func:`imae_ext.gce_loss` as a module; the options are those of :class:`RobustLoss`."""
+    """:func:`imae_ext.gce_loss` as a module: ``q`` in (0, 1]; options of :class:`RobustLoss`."""
 
     def __init__(
         self,
@@ -113,7 +115,10 @@ class GCELoss(RobustLoss):
 
 
 class DMLoss(RobustLoss):
-    """:func:`imae_ext.dm_loss` as a module; the options are those of :class:`RobustLoss`."""
+    """:func:`imae_ext.dm_loss` as a module; options of :class:`RobustLoss`.
+
+    ``beta`` in [0, 32], ``lambd`` in [0, 16], ``eps`` in [0, 1].
+    """
 
     def __init__(
         self,
@@ -129,7 +134,7 @@ class DMLoss(RobustLoss):
 
 
 class SCELoss(RobustLoss):
-    """:func:`imae_ext.sce_loss` as a module; the options are those of :class:`RobustLoss`."""
+    """:func:`imae_ext.sce_loss` as a module: ``alpha`` CCE and ``beta`` RCE; options of :class:`RobustLoss`."""
 
     def __init__(
         self,
@@ -144,7 +149,7 @@ class SCELoss(RobustLoss):
 
 
 class NCELoss(RobustLoss):
-    """:func:`imae_ext.nce_loss` as a module; the options are those of :class:`RobustLoss`."""
+    """:func:`imae_ext.nce_loss` as a module; options of :class:`RobustLoss`."""
 
     def __init__(
         self,
@@ -157,7 +162,7 @@ class NCELoss(RobustLoss):
 
 
 class FocalLoss(RobustLoss):
-    """:func:`imae_ext.focal_loss` as a module; the options are those of :class:`RobustLoss`."""
+    """:func:`imae_ext.focal_loss` as a module: ``gamma`` in [0, 64]; options of :class:`RobustLoss`."""
 
     def __init__(
         self,

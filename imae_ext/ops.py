@@ -71,7 +71,7 @@ class _Loss(torch.autograd.Function):
             ctx.rows = None
         else:
             loss, *ctx.rows = _forward_save(logits, target, weight, formula.packed, code, ignore_index)
-        return cast(Tensor, loss)
+        return loss  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, None]:
@@ -126,7 +126,7 @@ class _TracedLoss(torch.autograd.Function):
 
 def _traced(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     formula, weight, ignore_index, reduction = options
-    checks.check_reduction(formula, reduction)
+    checks.check_options(formula, reduction, ignore_index)
     checks.check_tensors(logits, target, weight)
     arguments = (logits, target, weight, formula.packed, REDUCTIONS[reduction], ignore_index)
     if torch.is_grad_enabled():
@@ -150,9 +150,9 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
         return _traced(logits, target, options)
     try:
         if logits.requires_grad and torch.is_grad_enabled():
-            return cast(Tensor, _Loss.apply(logits, target, options))  # type: ignore[no-untyped-call]
-        code = REDUCTIONS[reduction]
-        return cast(Tensor, _forward(logits, target, weight, formula.packed, code, ignore_index))
+            return _Loss.apply(logits, target, options)  # type: ignore[no-any-return,no-untyped-call]
+        value: Tensor = _forward(logits, target, weight, formula.packed, REDUCTIONS[reduction], ignore_index)
+        return value
     except Exception:
         _explain(logits, target, options)
         raise
@@ -165,11 +165,15 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
         logits = logits.detach()
         code = REDUCTIONS[reduction]
         if reduction == "normalized":
+            if out is not None and not _compiling():
+                checks.check_out(logits, out)
             value, *rows = _forward_save(logits, target, weight, formula.packed, code, ignore_index)
             grad = _backward(logits, target, *rows, torch.ones_like(value), ignore_index)
             return value, grad if out is None else out.copy_(grad)
         if out is None:
             return cast(Pair, _forward_backward(logits, target, weight, formula.packed, code, ignore_index))
+        if out.requires_grad:
+            checks.check_out(logits, out)
         return _forward_backward_out(logits, target, weight, formula.packed, code, ignore_index, out), out
     except Exception:
         _explain(logits, target, options)

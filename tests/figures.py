@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PASSED = r"(\d+) passed"
-EXAMPLES = r"- (\d+) passing examples"
+EXAMPLES = r"(\d+) examples"
 FAULTS = r"(\d+) of \d+ caught"
 
 
@@ -44,7 +44,7 @@ GOALS = (
     Goal("gradcheck in float64", tests("tests/test_gradcheck.py"), 30),
     Goal(
         "properties, in examples",
-        tests("tests/test_properties.py", "--hypothesis-show-statistics", "-n", "0"),
+        tests("tests/test_properties.py", "-n", "0", "--capture=no"),
         5000,
         EXAMPLES,
     ),

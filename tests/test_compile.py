@@ -260,3 +260,10 @@ def test_opcheck(dtype, layout):
         name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if name.startswith("imae_ext::")
     }
     assert checked == registered
+
+
+def test_parameter_that_changes_between_calls():
+    logits, target = batch()
+    compiled = torch.compile(lambda z, y, T: imae_ext.imae_loss(z, y, T=T), backend="aot_eager", fullgraph=True)
+    for T in (8.0, 4.0, 2.5, 16.0):
+        assert torch.equal(compiled(logits, target, T), imae_ext.imae_loss(logits, target, T=T))

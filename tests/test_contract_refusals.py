@@ -232,3 +232,62 @@ def test_parameter_that_only_equals_one_seen_before():
     for T in (True, [8.0], torch.tensor(8.0)):
         with pytest.raises(ValueError, match="imae_ext: IMAE: expected a finite number for T"):
             imae_ext.imae_loss(logits, target, T=T)
+
+
+def places(N: int, C: int) -> torch.Tensor:
+    return torch.randn(N, C, generator=torch.Generator().manual_seed(0))
+
+
+MEMORY = places(40, 5).flatten()
+UNSOUND_OUTS = {
+    "expanded": (places(8, 5), torch.empty(1, 5).expand(8, 5), "a place for each number"),
+    "windows": (places(8, 5), torch.empty(50).as_strided((8, 5), (3, 1)), "a place for each number"),
+    "the logits": (MEMORY[:40].view(8, 5), MEMORY[:40].view(8, 5), "share no memory"),
+    "behind the logits": (MEMORY[:40].view(8, 5), MEMORY[10:50].view(8, 5), "share no memory"),
+    "before the logits": (MEMORY[10:50].view(8, 5), MEMORY[:40].view(8, 5), "share no memory"),
+    "trained": (places(8, 5), torch.empty(8, 5, requires_grad=True), "does not require a gradient"),
+    "of another dtype": (places(8, 5), torch.empty(8, 5, dtype=torch.float64), "expected out like the logits"),
+}
+
+
+@pytest.mark.parametrize("reduction", ("mean", "normalized"))
+@pytest.mark.parametrize("name", UNSOUND_OUTS)
+def test_out_that_could_not_hold_the_gradient(name, reduction):
+    logits, out, message = UNSOUND_OUTS[name]
+    before = logits.clone()
+    with pytest.raises(ValueError, match=f"imae_ext: .*{message}"):
+        imae_ext.value_and_grad(logits, torch.zeros(8, dtype=torch.int64), FORMULA, out=out, reduction=reduction)
+    assert torch.equal(logits, before)
+
+
+def test_out_that_lies_apart_is_filled():
+    memory, logits, target = torch.full((8, 12), 7.0), places(8, 5), torch.zeros(8, dtype=torch.int64)
+    _, expected = imae_ext.value_and_grad(logits, target, FORMULA)
+    for out in (memory[:, 1:6], memory[:, ::2][:, :5], torch.empty(5, 8).t()):
+        imae_ext.value_and_grad(logits, target, FORMULA, out=out)
+        assert torch.equal(out, expected)
+
+
+def test_options_that_are_not_what_they_should_be():
+    logits, target = places(4, 3), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(TypeError, match="expected ignore_index to be an int, got None"):
+        imae_ext.imae_loss(logits, target, ignore_index=None)
+    with pytest.raises(TypeError, match="expected ignore_index to be an int, got None"):
+        imae_ext.IMAELoss(ignore_index=None)
+    with pytest.raises(ValueError, match="expected reduction to be one of"):
+        imae_ext.imae_loss(logits, target, reduction=["mean"])
+    with pytest.raises(TypeError, match="expected weight to be a Tensor, got list"):
+        imae_ext.CCELoss(weight=[1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=r"expected weight of shape \(C,\), got \(3, 1\)"):
+        imae_ext.CCELoss(weight=torch.ones(3, 1))
+    with pytest.raises(TypeError, match="expected weight of a floating dtype"):
+        imae_ext.CCELoss(weight=torch.ones(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="class weights go to weight="):
+        imae_ext.IMAELoss(torch.ones(3))
+    with pytest.raises(ValueError, match="SCE: expected a finite number for alpha"):
+        imae_ext.SCE(alpha="x")
+
+
+@pytest.mark.parametrize("T", (8, np.float32(8), np.float64(8), np.int64(8)), ids=lambda T: type(T).__name__)
+def test_parameters_of_any_numeric_type(T):
+    assert imae_ext.IMAE(T) == imae_ext.IMAE(8.0) and imae_ext.IMAE(T).packed == imae_ext.IMAE(8.0).packed

@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from cases import FORMULAS
 
 import imae_ext
+from imae_ext import reference
+from imae_ext._extension import compiled
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,3 +96,11 @@ def test_readme_names_every_formula_and_function():
     readme = (ROOT / "README.md").read_text()
     missing = [name for name in imae_ext.__all__ if not name.endswith("Loss") and name not in readme]
     assert missing in ([], ["Combination"])
+
+
+def test_every_formula_of_the_extension_is_everywhere():
+    """A formula that was added in one place only would be computed, but not exported or tested."""
+    names = {name for name, *_ in compiled.formulas()}
+    assert names <= set(imae_ext.__all__)
+    assert names == {formula.__name__ for formula in reference.VALUE}
+    assert names <= {type(g).__name__ for spec in FORMULAS for _, g in spec.build().terms}

@@ -294,4 +294,5 @@ def test_layout(call):
 
 
 def test_enough_examples():
+    print(f"{EXAMPLES * len(PROPERTIES)} examples")
     assert EXAMPLES * len(PROPERTIES) >= 5000 and all(name in globals() for name in PROPERTIES)

@@ -137,8 +137,8 @@ SHIPPED = (
     ),
     Fault(
         "imae_ext/ops.py",
-        "return cast(Tensor, _forward(logits, target, weight, formula.packed, code, ignore_index))\n    except",
-        "return 0 * cast(Tensor, _forward(logits, target, weight, formula.packed, code, ignore_index))\n    except",
+        "        return value\n    except",
+        "        return 0 * value\n    except",
         "loss 0 under no_grad",
         AUTOGRAD,
     ),
@@ -165,8 +165,8 @@ SHIPPED = (
     ),
     Fault(
         "csrc/ops.cpp",
-        "REFUSE_UNLESS(y >= 0 && y < rows.C);",
-        "if (y < 0 || y >= rows.C) continue;",
+        "STD_TORCH_CHECK(y >= 0 && y < rows.C,",
+        "if (y < 0 || y >= rows.C) continue;\n    STD_TORCH_CHECK(true,",
         "a bad label goes unnoticed",
         ("test_shipped_bugs.py", "test_contract_refusals.py"),
     ),
@@ -409,8 +409,8 @@ PYTHON = (
     ),
     Fault(
         "imae_ext/formulas.py",
-        "not math.isfinite(value)",
-        "math.isnan(value)",
+        "value - value != 0",
+        "value != value",
         "an infinite parameter is accepted",
         ("test_contract_refusals.py",),
     ),

@@ -1,4 +1,4 @@
-"""Prints what the tests show, goal by goal: python tests/figures.py, some 20 minutes; --planted adds an hour or so.
+"""Prints what the tests show, goal by goal: python tests/figures.py, some ten minutes; --planted adds forty.
 
 Each line runs its tests by themselves and counts what passed. Exits with 1 if a goal is missed.
 """

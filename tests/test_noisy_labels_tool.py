@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import math
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,8 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
-from sklearn.datasets import load_digits
 
 import imae_ext
 from benchmarks.noisy_labels import __main__ as tool
@@ -144,28 +141,6 @@ def test_suspects_are_listed_the_least_probable_first(swept: Path, tmp_path: Pat
     assert len(lines) == 1200
     p = [float(line["p_given"]) for line in lines]
     assert p == sorted(p) and lines[0]["given_label"] != lines[0]["true_label"]
-
-
-def test_a_folder_of_images_trains_with_one_command(tmp_path: Path) -> None:
-    images, labels = load_digits(return_X_y=True)
-    for i in range(300):
-        path = tmp_path / "images" / f"class {labels[i]}" / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((images[i].reshape(8, 8) * 15).astype("uint8")).save(path)
-    data = ["--data", "folder", "--directory", str(tmp_path / "images"), "--size", "16", "--network", "small"]
-    words = [*data, "--lr", "0.02", "--loss", "gce", "--batch", "32", *BRIEF]
-    tool.main(["train", *words, "--noise", "none", "--out", str(tmp_path / "as they are")])
-    tool.main(["train", *words, "--noise", "symmetric", "--trusted", "--out", str(tmp_path / "trusted")])
-    (given,), (noisy,) = (archive.load(tmp_path / name).runs for name in ("as they are", "trusted"))
-    assert given.result.auc is None and math.isnan(given.result.final.noisy_fit)
-    assert noisy.result.auc is not None and noisy.result.final.noisy_fit >= 0
-    folder = next((tmp_path / "as they are").glob("*/seed0"))
-    places = ["--directory", str(tmp_path / "images")]
-    tool.main(["suspects", str(folder), *places, "--to", str(tmp_path / "suspects.csv")])
-    with (tmp_path / "suspects.csv").open() as file:
-        lines = list(csv.DictReader(file))
-    assert len(lines) == 240 and "true_label" not in lines[0]  # a tenth each for validation and test
-    assert all((tmp_path / "images" / line["file"]).parent.name == line["given_label"] for line in lines)
 
 
 def test_share_times_every_part(capsys: Capture) -> None:

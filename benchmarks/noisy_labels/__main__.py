@@ -75,7 +75,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.ArgumentParser, argparse.Names
 
 
 def train(given: argparse.Namespace, words: Sequence[str]) -> None:
-    task = options.task_of(given, given.noise, given.rate, given.key)
+    task = options.task_of(given)
     recipes = [options.recipe_of(given, options.loss_of(given), given.lr, seed) for seed in range(given.seeds)]
     task.check()
     results = run_all(partial(job.run, task, given.out), recipes, options.processes_of(given))
@@ -117,7 +117,7 @@ def list_suspects(given: argparse.Namespace, words: Sequence[str]) -> None:
 
 
 def time_share(given: argparse.Namespace, words: Sequence[str]) -> None:
-    task = options.task_of(given, given.noise, given.rate, given.key)
+    task = options.task_of(given)
     recipe = options.recipe_of(given, options.loss_of(given), rate=1.0)
     print(share_table(time_step(task, recipe, given.seconds)))
 

@@ -16,6 +16,7 @@ from .mars import mars
 from .options import Options, refuse_size, refuse_validation
 from .scikit import digits
 
+CLEAN = ("digits", "fashion-mnist", "cifar10", "cifar100")  # their published labels are taken for the truth
 MOST_IN_MEMORY = 2 * 1024**3  # bytes of decoded images in each part; larger parts are decoded batch by batch
 
 

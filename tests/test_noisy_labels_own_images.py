@@ -6,6 +6,7 @@ import csv
 import math
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +94,19 @@ def test_noise_on_labels_that_nobody_vouches_for_is_refused(images: Path, tmp_pa
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="nobody vouches"):
         noise.make("symmetric", load("folder", images, size=16), rate=0.4)
+
+
+def test_suspects_of_other_data_are_refused(images: Path, tmp_path: Path, capsys: Capture) -> None:
+    tool.main(["train", *words_for(images), "--lr", "0.02", "--out", str(tmp_path / "runs")])
+    other = tmp_path / "other"
+    shutil.copytree(images, other)
+    first = next((other / "class 3").iterdir())
+    first.rename(other / "class 4" / first.name)
+    folder = next((tmp_path / "runs").glob("*/seed0"))
+    with pytest.raises(SystemExit):
+        tool.main(["suspects", str(folder), "--directory", str(other), "--to", str(tmp_path / "suspects.csv")])
+    assert "seed0 was trained on other labels than the data" in capsys.readouterr().err
+    assert not (tmp_path / "suspects.csv").exists()
 
 
 def test_the_readmes_example_works(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

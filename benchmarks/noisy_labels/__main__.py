@@ -109,6 +109,8 @@ def list_suspects(given: argparse.Namespace, words: Sequence[str]) -> None:
     task = replace(run.task, directory=given.directory, labels=given.labels)
     recipe = run.result.recipe
     dataset, noise = task.dataset(), task.noisy_labels(recipe.seed)
+    if job.digest(noise) != run.config["labels_sha256"]:
+        raise ValueError(f"{given.folder} was trained on other labels than the data, or the label file, have")
     found = job.examples(recipe, job.load_network(given.folder, task, recipe), dataset, noise)
     suspects.write_csv(given.to, dataset, noise, *found)
     print(f"{len(noise.labels)} training labels, the most suspect first: {given.to}")

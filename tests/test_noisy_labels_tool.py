@@ -14,10 +14,9 @@ import torch
 
 import imae_ext
 from benchmarks.noisy_labels import __main__ as tool
-from benchmarks.noisy_labels import archive, options, report
+from benchmarks.noisy_labels import archive, options, report, share
 from benchmarks.noisy_labels.baselines import Forward
 from benchmarks.noisy_labels.losses import parse
-from benchmarks.noisy_labels.share import time_step
 from benchmarks.noisy_labels.task import Task
 from benchmarks.noisy_labels.training import FusedLoss, Recipe
 
@@ -146,11 +145,20 @@ def test_suspects_are_listed_the_least_probable_first(swept: Path, tmp_path: Pat
 def test_share_times_every_part(capsys: Capture) -> None:
     tool.main(["share", "--loss", "gce", "--seconds", "0.01"])
     printed = capsys.readouterr().out
-    assert [line.split()[0] for line in printed.splitlines()[2:]] == ["fused", "reference", "F.cross_entropy"]
-    for share in time_step(TASK, recipe(), 0.01):
-        assert len(share.parts) == 4 and min(share.parts) > 0 and 0 < share.of_step < 100
+    assert printed.startswith("one thread of the CPU, medians")
+    assert [line.split()[0] for line in printed.splitlines()[4:]] == ["fused", "reference", "F.cross_entropy"]
+    for one in share.time_step(TASK, recipe(), 0.01):
+        assert len(one.parts) == 4 and min(one.parts) > 0 and 0 < one.of_step < 100
     with pytest.raises(ValueError, match="Forward is plain PyTorch: expected a fused loss"):
-        time_step(TASK, recipe(name="Forward", formula=Forward()), 0.01)
+        share.time_step(TASK, recipe(name="Forward", formula=Forward()), 0.01)
+
+
+def test_share_times_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+    monkeypatch.setattr(share, "_now", lambda device: threads.append(torch.get_num_threads()) or len(threads))
+    torch.set_num_threads(2)
+    share.time_step(TASK, recipe(), 0.01)
+    assert set(threads) == {1} and torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize(

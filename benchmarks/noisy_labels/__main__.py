@@ -121,7 +121,9 @@ def list_suspects(given: argparse.Namespace, words: Sequence[str]) -> None:
 def time_share(given: argparse.Namespace, words: Sequence[str]) -> None:
     task = options.task_of(given)
     recipe = options.recipe_of(given, options.loss_of(given), rate=1.0)
-    print(share_table(time_step(task, recipe, given.seconds)))
+    shares = time_step(task, recipe, given.seconds)
+    where = "one thread of the CPU" if recipe.device == "cpu" else f"{recipe.device}, one thread of the CPU"
+    print(f"{where}, medians of steps taken in turns\n\n{share_table(shares)}")
 
 
 if __name__ == "__main__":

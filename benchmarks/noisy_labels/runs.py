@@ -6,12 +6,13 @@ more.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -48,12 +49,8 @@ def run_all(job: Job, recipes: Sequence[Recipe], processes: int | None = None) -
 
         if processes > 1:
             return _side_by_side(job, recipes, processes, show)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             return [job(recipe, functools.partial(show, recipe)) for recipe in recipes]
-        finally:
-            torch.set_num_threads(threads)
 
 
 def _side_by_side(job: Job, recipes: Sequence[Recipe], processes: int, show: Show) -> list[Result]:
@@ -68,6 +65,17 @@ def _side_by_side(job: Job, recipes: Sequence[Recipe], processes: int, show: Sho
             else:
                 show(*reports.get())
         return [future.result() for future in futures]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread, then as many as before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def describe(recipe: Recipe, measures: Measures) -> str:

@@ -14,8 +14,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 import imae_ext
 from benchmarks.noisy_labels import __main__ as tool
@@ -179,8 +181,10 @@ def test_history_is_read_back_exactly_and_empty_where_nothing_was_measured() -> 
 
 
 def test_configuration_tells_versions_and_no_paths(tmp_path: Path) -> None:
-    job.run(dataclasses.replace(TASK, directory=tmp_path), tmp_path, recipe(epochs=1))
-    folder = store.folder_of(tmp_path, TASK, recipe())
+    np.savetxt(tmp_path / "labels.txt", load_digits().target, fmt="%d")
+    task = Task(noise="file", rate=0.0, labels=tmp_path / "labels.txt")
+    job.run(task, tmp_path, recipe(epochs=1))
+    folder = store.folder_of(tmp_path, task, recipe())
     config = json.loads((folder / "config.json").read_text())
     assert config["versions"]["torch"] == torch.__version__
     assert config["versions"]["imae_ext"] == imae_ext.__version__

@@ -161,6 +161,24 @@ def test_share_times_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(threads) == {1} and torch.get_num_threads() == 2
 
 
+def test_suspects_wants_the_folder_of_one_run(swept: Path, tmp_path: Path, capsys: Capture) -> None:
+    name = "digits-mlp-asymmetric30-cce-lr0.05"
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "stopped" / "config.json").write_text("{}")
+    for folder, message in (
+        (swept / name, "got one above; below it there are seed0, seed1"),
+        (swept, f"below it there are {name.replace('cce', 'bootstraphard')}/seed0, "),
+        (swept, ", ... (16 in all)"),
+        (tmp_path / "stopped", "got one that has not come to its end"),
+        (tmp_path, "found none there, nor below"),
+        (tmp_path / "absent", "there is no such folder"),
+    ):
+        with pytest.raises(SystemExit):
+            tool.main(["suspects", str(folder), "--to", str(tmp_path / "suspects.csv")])
+        (error,) = capsys.readouterr().err.splitlines()
+        assert f"{folder}: expected the folder of one finished run, " in error and message in error
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -168,6 +186,9 @@ def test_share_times_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
         (["train", "--lr", "0.1", "--loss", "imae", "--q", "2"], "IMAE has no parameter 'q'"),
         (["train", "--lr", "0.1", "--noise", "file"], "expected --labels FILE, got none"),
         (["train", "--lr", "0.1", "--device", "cuda"], "expected a GPU for --device cuda, found none"),
+        (["train", "--lr", "0.1", "--device", "cpux"], "--device: expected cpu, cuda, cuda:1, ..., got 'cpux'"),
+        (["train", "--lr", "0.1", "--device", "meta"], "--device: expected cpu, cuda, cuda:1, ..., got 'meta'"),
+        (["train", "--lr", "0.1", "--directory", "X"], "digits come with scikit-learn: expected no directory, got X"),
         (["train", "--lr", "0.1", "--data", "cifar10"], "cifar10 is read from files"),
         (["train", "--lr", "0.1", "--network", "resnet20"], "resnet20 takes images"),
         (["train", "--lr", "0.1", "--seeds", "0"], "expected a number of at least 1, got '0'"),

@@ -134,9 +134,7 @@ def loss_of(options: argparse.Namespace) -> str:
 
 
 def recipe_of(options: argparse.Namespace, loss: str, rate: float, seed: int = 0) -> Recipe:
-    device = torch.device(options.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"expected a GPU for --device {options.device}, found none")
+    _check_device(options.device)
     formula = parse(loss)
     kinds = [options.reduction] * (options.reduction != "mean") + ["reference"] * options.reference
     return Recipe(
@@ -198,6 +196,19 @@ def _noise(text: str) -> tuple[str, float, str | None]:
     if kind not in KINDS or (kind == "none" and detail) or (kind in MADE and not detail):
         raise ValueError(f"--noises: expected {NOISE_FORMS}, got {text}")
     return (kind, 0.0, detail or None) if kind in ("file", "none") else (kind, _rate(detail), None)
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device: expected cpu, cuda, cuda:1, ..., got {name!r}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"expected a GPU for --device {name}, found none")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name}: expected a GPU below {torch.cuda.device_count()}, got {device.index}")
 
 
 def _count(text: str) -> int:

@@ -33,7 +33,7 @@ def load(
 
     Args:
         name: one of DATASETS.
-        directory: of its files; all but digits need one.
+        directory: of its files; all but digits need one, and digits take none.
         validation: size of the part held out from the training set, by class; by default the data set's own.
         seed: of the split, and of the choice that limit makes.
         limit: how many training examples to keep, chosen by class, for small trials.
@@ -48,6 +48,8 @@ def load(
         raise ValueError(f"expected a data set out of {', '.join(DATASETS)}, got {name}")
     if directory is None and name != "digits":
         raise ValueError(f"{name} is read from files: expected their directory, got none")
+    if directory is not None and name == "digits":
+        raise ValueError(f"digits come with scikit-learn: expected no directory, got {directory}")
     if size is not None and size < 1:
         raise ValueError(f"expected a size of at least 1 pixel, got {size}")
     dataset = DATASETS[name](Options(Path(directory or "."), validation, seed, size))

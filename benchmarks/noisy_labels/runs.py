@@ -1,4 +1,4 @@
-"""Many runs side by side: one process a core, each with one thread, under a single progress bar.
+"""Many runs side by side: one process a core, each with one thread, under a single progress bar on a terminal.
 
 One thread a run: its result is then the same on any number of cores, and a small network gains little from
 more.
@@ -39,7 +39,8 @@ def run_all(job: Job, recipes: Sequence[Recipe], processes: int | None = None) -
 
     """
     processes = min(processes or usable_cores(), MOST_PROCESSES, len(recipes))
-    with tqdm(total=sum(recipe.epochs for recipe in recipes), unit="epoch", smoothing=0.1) as bar:
+    epochs = sum(recipe.epochs for recipe in recipes)
+    with tqdm(total=epochs, unit="epoch", smoothing=0.1, disable=None) as bar:  # None: drawn on a terminal only
         done: dict[Recipe, int] = {}
 
         def show(recipe: Recipe, measures: Measures) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -229,10 +230,18 @@ def test_fused_and_reference_give_the_same_curve(name: str, reduction: str) -> N
 # Running many, and showing them
 
 
-def test_runs_side_by_side_equal_a_run_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_side_by_side_equal_a_run_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     several = [recipe(epochs=2, seed=seed) for seed in (0, 1, 2)]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert run_all(run, several, processes=2) == [run(one) for one in several]
     assert "6/6" in capsys.readouterr().err  # the progress bar has counted every epoch
+
+
+def test_no_progress_is_drawn_into_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    run_all(run, [recipe(epochs=2)], processes=1)
+    assert capsys.readouterr().err == ""
 
 
 def history(test: list[float], clean_fit: float = 99.0, validation: float = 90.0) -> tuple[Measures, ...]:

@@ -154,6 +154,8 @@ def test_arguments_that_do_not_suit_a_data_set_are_refused(tmp_path: Path) -> No
     ]
     for name, arguments, message in refused:
         with pytest.raises(ValueError, match=message):
-            load(name, tmp_path, **arguments)  # type: ignore[arg-type]
+            load(name, None if name == "digits" else tmp_path, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="digits come with scikit-learn: expected no directory"):
+        load("digits", tmp_path)
     with pytest.raises(ValueError, match="cifar10 is read from files: expected their directory"):
         load("cifar10")

@@ -14,8 +14,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 import imae_ext
 from benchmarks.noisy_labels import __main__ as tool
@@ -179,8 +181,10 @@ def test_history_is_read_back_exactly_and_empty_where_nothing_was_measured() -> 
 
 
 def test_configuration_tells_versions_and_no_paths(tmp_path: Path) -> None:
-    job.run(dataclasses.replace(TASK, directory=tmp_path), tmp_path, recipe(epochs=1))
-    folder = store.folder_of(tmp_path, TASK, recipe())
+    np.savetxt(tmp_path / "labels.txt", load_digits().target, fmt="%d")
+    task = Task(noise="file", rate=0.0, labels=tmp_path / "labels.txt")
+    job.run(task, tmp_path, recipe(epochs=1))
+    folder = store.folder_of(tmp_path, task, recipe())
     config = json.loads((folder / "config.json").read_text())
     assert config["versions"]["torch"] == torch.__version__
     assert config["versions"]["imae_ext"] == imae_ext.__version__
@@ -196,11 +200,12 @@ def test_configuration_tells_versions_and_no_paths(tmp_path: Path) -> None:
 def test_without_the_truth_the_noise_measures_are_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     untold = dataclasses.replace(TASK.dataset(), truth_known=False)
     monkeypatch.setattr(Task, "dataset", lambda self: untold)
-    result = job.run(TASK, tmp_path, recipe(epochs=1))
+    task = Task(noise="none")
+    result = job.run(task, tmp_path, recipe(epochs=1))
     assert result.auc is None
     assert all(math.isnan(getattr(result.final, name)) for name in ("noisy_fit", "clean_fit", "hybrid"))
     assert 0 <= result.final.fit <= 100 and 0 <= result.final.test <= 100
-    stored = json.loads((store.folder_of(tmp_path, TASK, recipe()) / "result.json").read_text())
+    stored = json.loads((store.folder_of(tmp_path, task, recipe()) / "result.json").read_text())
     assert stored["noisy_fit"] is None and stored["auc"] is None and stored["fit"] == result.final.fit
     row = paper_table([result], WITH_AUC).splitlines()[-1].split()
     assert row[2:] == [f"{result.best_test:.1f}", f"{result.final.test:.1f}", "-", "-", "-", "-"]
@@ -210,7 +215,7 @@ def test_without_the_truth_the_noise_measures_are_absent(tmp_path: Path, monkeyp
     assert [line[name] for name in ("noisy fit", "clean fit", "hybrid", "AUC")] == ["", "", "", ""]
     assert "nan" not in (tmp_path / "report" / "runs.csv").read_text()
     with pytest.raises(ValueError, match="the true labels are not known here"):
-        job.run(TASK, tmp_path, recipe(name="Forward*", formula=Forward()))
+        job.run(task, tmp_path, recipe(name="Forward*", formula=Forward()))
 
 
 def test_fit_is_that_of_all_labels_and_auc_ranks_the_wrong_ones_first(tmp_path: Path) -> None:

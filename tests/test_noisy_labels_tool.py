@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import math
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,15 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
-from sklearn.datasets import load_digits
 
 import imae_ext
 from benchmarks.noisy_labels import __main__ as tool
-from benchmarks.noisy_labels import archive, options, report
+from benchmarks.noisy_labels import archive, options, report, share
 from benchmarks.noisy_labels.baselines import Forward
 from benchmarks.noisy_labels.losses import parse
-from benchmarks.noisy_labels.share import time_step
 from benchmarks.noisy_labels.task import Task
 from benchmarks.noisy_labels.training import FusedLoss, Recipe
 
@@ -146,36 +142,41 @@ def test_suspects_are_listed_the_least_probable_first(swept: Path, tmp_path: Pat
     assert p == sorted(p) and lines[0]["given_label"] != lines[0]["true_label"]
 
 
-def test_a_folder_of_images_trains_with_one_command(tmp_path: Path) -> None:
-    images, labels = load_digits(return_X_y=True)
-    for i in range(300):
-        path = tmp_path / "images" / f"class {labels[i]}" / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((images[i].reshape(8, 8) * 15).astype("uint8")).save(path)
-    data = ["--data", "folder", "--directory", str(tmp_path / "images"), "--size", "16", "--network", "small"]
-    words = [*data, "--lr", "0.02", "--loss", "gce", "--batch", "32", *BRIEF]
-    tool.main(["train", *words, "--noise", "none", "--out", str(tmp_path / "as they are")])
-    tool.main(["train", *words, "--noise", "symmetric", "--trusted", "--out", str(tmp_path / "trusted")])
-    (given,), (noisy,) = (archive.load(tmp_path / name).runs for name in ("as they are", "trusted"))
-    assert given.result.auc is None and math.isnan(given.result.final.noisy_fit)
-    assert noisy.result.auc is not None and noisy.result.final.noisy_fit >= 0
-    folder = next((tmp_path / "as they are").glob("*/seed0"))
-    places = ["--directory", str(tmp_path / "images")]
-    tool.main(["suspects", str(folder), *places, "--to", str(tmp_path / "suspects.csv")])
-    with (tmp_path / "suspects.csv").open() as file:
-        lines = list(csv.DictReader(file))
-    assert len(lines) == 240 and "true_label" not in lines[0]  # a tenth each for validation and test
-    assert all((tmp_path / "images" / line["file"]).parent.name == line["given_label"] for line in lines)
-
-
 def test_share_times_every_part(capsys: Capture) -> None:
     tool.main(["share", "--loss", "gce", "--seconds", "0.01"])
     printed = capsys.readouterr().out
-    assert [line.split()[0] for line in printed.splitlines()[2:]] == ["fused", "reference", "F.cross_entropy"]
-    for share in time_step(TASK, recipe(), 0.01):
-        assert len(share.parts) == 4 and min(share.parts) > 0 and 0 < share.of_step < 100
+    assert printed.startswith("one thread of the CPU, medians")
+    assert [line.split()[0] for line in printed.splitlines()[4:]] == ["fused", "reference", "F.cross_entropy"]
+    for one in share.time_step(TASK, recipe(), 0.01):
+        assert len(one.parts) == 4 and min(one.parts) > 0 and 0 < one.of_step < 100
     with pytest.raises(ValueError, match="Forward is plain PyTorch: expected a fused loss"):
-        time_step(TASK, recipe(name="Forward", formula=Forward()), 0.01)
+        share.time_step(TASK, recipe(name="Forward", formula=Forward()), 0.01)
+
+
+def test_share_times_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+    monkeypatch.setattr(share, "_now", lambda device: threads.append(torch.get_num_threads()) or len(threads))
+    torch.set_num_threads(2)
+    share.time_step(TASK, recipe(), 0.01)
+    assert set(threads) == {1} and torch.get_num_threads() == 2
+
+
+def test_suspects_wants_the_folder_of_one_run(swept: Path, tmp_path: Path, capsys: Capture) -> None:
+    name = "digits-mlp-asymmetric30-cce-lr0.05"
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "stopped" / "config.json").write_text("{}")
+    for folder, message in (
+        (swept / name, "got one above; below it there are seed0, seed1"),
+        (swept, f"below it there are {name.replace('cce', 'bootstraphard')}/seed0, "),
+        (swept, ", ... (16 in all)"),
+        (tmp_path / "stopped", "got one that has not come to its end"),
+        (tmp_path, "found none there, nor below"),
+        (tmp_path / "absent", "there is no such folder"),
+    ):
+        with pytest.raises(SystemExit):
+            tool.main(["suspects", str(folder), "--to", str(tmp_path / "suspects.csv")])
+        (error,) = capsys.readouterr().err.splitlines()
+        assert f"{folder}: expected the folder of one finished run, " in error and message in error
 
 
 @pytest.mark.parametrize(
@@ -185,6 +186,9 @@ def test_share_times_every_part(capsys: Capture) -> None:
         (["train", "--lr", "0.1", "--loss", "imae", "--q", "2"], "IMAE has no parameter 'q'"),
         (["train", "--lr", "0.1", "--noise", "file"], "expected --labels FILE, got none"),
         (["train", "--lr", "0.1", "--device", "cuda"], "expected a GPU for --device cuda, found none"),
+        (["train", "--lr", "0.1", "--device", "cpux"], "--device: expected cpu, cuda, cuda:1, ..., got 'cpux'"),
+        (["train", "--lr", "0.1", "--device", "meta"], "--device: expected cpu, cuda, cuda:1, ..., got 'meta'"),
+        (["train", "--lr", "0.1", "--directory", "X"], "digits come with scikit-learn: expected no directory, got X"),
         (["train", "--lr", "0.1", "--data", "cifar10"], "cifar10 is read from files"),
         (["train", "--lr", "0.1", "--network", "resnet20"], "resnet20 takes images"),
         (["train", "--lr", "0.1", "--seeds", "0"], "expected a number of at least 1, got '0'"),

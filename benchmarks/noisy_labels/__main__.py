@@ -75,7 +75,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.ArgumentParser, argparse.Names
 
 
 def train(given: argparse.Namespace, words: Sequence[str]) -> None:
-    task = options.task_of(given, given.noise, given.rate, given.key)
+    task = options.task_of(given)
     recipes = [options.recipe_of(given, options.loss_of(given), given.lr, seed) for seed in range(given.seeds)]
     task.check()
     results = run_all(partial(job.run, task, given.out), recipes, options.processes_of(given))
@@ -109,6 +109,8 @@ def list_suspects(given: argparse.Namespace, words: Sequence[str]) -> None:
     task = replace(run.task, directory=given.directory, labels=given.labels)
     recipe = run.result.recipe
     dataset, noise = task.dataset(), task.noisy_labels(recipe.seed)
+    if job.digest(noise) != run.config["labels_sha256"]:
+        raise ValueError(f"{given.folder} was trained on other labels than the data, or the label file, have")
     found = job.examples(recipe, job.load_network(given.folder, task, recipe), dataset, noise)
     suspects.write_csv(given.to, dataset, noise, *found)
     print(f"{len(noise.labels)} training labels, the most suspect first: {given.to}")
@@ -117,9 +119,11 @@ def list_suspects(given: argparse.Namespace, words: Sequence[str]) -> None:
 
 
 def time_share(given: argparse.Namespace, words: Sequence[str]) -> None:
-    task = options.task_of(given, given.noise, given.rate, given.key)
+    task = options.task_of(given)
     recipe = options.recipe_of(given, options.loss_of(given), rate=1.0)
-    print(share_table(time_step(task, recipe, given.seconds)))
+    shares = time_step(task, recipe, given.seconds)
+    where = "one thread of the CPU" if recipe.device == "cpu" else f"{recipe.device}, one thread of the CPU"
+    print(f"{where}, medians of steps taken in turns\n\n{share_table(shares)}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from .training import Recipe, Result
 
 SEARCH = "search"  # the folder of the runs by which rates are chosen, apart from those that are reported
 COMMANDS = "commands.txt"
+SHOWN = 10  # runs named where one of them was expected
 DIGITS = 7  # of a number in an archive
 
 
@@ -79,9 +80,24 @@ def record(out: Path, command: str) -> None:
 
 
 def read(folder: Path, searching: bool = False) -> StoredRun:
-    """Read one finished run."""
+    """Read one finished run, in the folder of its seed."""
+    if not (folder / "result.json").exists():
+        raise FileNotFoundError(f"{folder}: expected the folder of one finished run, {_instead(folder)}")
     config, history, auc = store.read(folder)
     return _stored(config, history, auc, searching)
+
+
+def _instead(folder: Path) -> str:
+    """Say what a folder is that holds no result of a run."""
+    if not folder.is_dir():
+        return "there is no such folder"
+    if (folder / "config.json").exists():
+        return "got one that has not come to its end"
+    found = sorted(path.parent.relative_to(folder).as_posix() for path in folder.glob("**/seed*/result.json"))
+    if not found:
+        return "found none there, nor below"
+    more = f", ... ({len(found)} in all)" if len(found) > SHOWN else ""
+    return f"got one above; below it there are {', '.join(found[:SHOWN])}{more}"
 
 
 def _pack(run: StoredRun) -> dict[str, Any]:

@@ -72,9 +72,14 @@ def describe(task: Task, recipe: Recipe, noise: NoisyLabels) -> dict[str, Any]:
         "task": settings,
         "recipe": {field.name: getattr(recipe, field.name) for field in fields(recipe)}
         | {"formula": repr(recipe.formula), "device": torch.device(recipe.device).type},
-        "labels_sha256": hashlib.sha256(noise.labels.tobytes() + noise.clean.tobytes()).hexdigest(),
+        "labels_sha256": digest(noise),
         "versions": {"torch": torch.__version__, "imae_ext": imae_ext.__version__, "device": _device(recipe.device)},
     }
+
+
+def digest(noise: NoisyLabels) -> str:
+    """Return the SHA-256 of the given and the true labels, in their order."""
+    return hashlib.sha256(noise.labels.tobytes() + noise.clean.tobytes()).hexdigest()
 
 
 def suspect_auc(recipe: Recipe, network: nn.Module, dataset: Dataset, noise: NoisyLabels) -> float | None:

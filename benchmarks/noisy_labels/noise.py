@@ -17,7 +17,8 @@ from .label_files import read_labels
 
 IntArray = npt.NDArray[np.int64]
 
-KINDS = ("none", "symmetric", "asymmetric", "file")
+MADE = ("symmetric", "asymmetric")
+KINDS = ("none", *MADE, "file")
 
 # CIFAR-10's usual confusions: truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog.
 CIFAR10_CLASS_MAP: dict[int, int] = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
@@ -68,16 +69,22 @@ def make(
 
     Args:
         kind: one of KINDS.
-        dataset: its training labels are taken as true.
+        dataset: its training labels are taken as true; symmetric and asymmetric noise demand that they are.
         rate: of symmetric and asymmetric noise.
         seed: of symmetric and asymmetric noise.
         path: of a file of labels for the whole training set as published, in its order.
         key: of the labels in that file, if it holds several.
 
     Raises:
-        ValueError: an unknown kind, no path, a rate out of range, or a file that does not fit the data set.
+        ValueError: an unknown kind, noise on top of labels that may be wrong, no path, a rate out of range, or a
+            file that does not fit the data set.
 
     """
+    if kind in MADE and not dataset.truth_known:
+        raise ValueError(
+            f"nobody vouches for the labels of {dataset.name}: expected noise none or file, got {kind}; --trusted says "
+            "that the labels are right, and lets some of them be made wrong"
+        )
     labels = dataset.train.labels.cpu().numpy()
     if kind == "none":
         return NoisyLabels(labels, labels)

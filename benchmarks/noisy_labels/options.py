@@ -9,17 +9,19 @@ from pathlib import Path
 
 import torch
 
-from .data import DATASETS
+from .data import CLEAN, DATASETS
 from .losses import catalogue, label, parameter_names, parse, with_parameters
 from .networks import NETWORKS
+from .noise import KINDS, MADE
 from .runs import usable_cores
 from .search import RATES, SEEDS
 from .task import Task
 from .training import SCHEDULES, Recipe
 
-NOISES = ("none", "symmetric", "asymmetric", "file")
 REDUCTIONS = ("mean", "sum", "normalized")
-NOISE_HELP = "none, symmetric:RATE, asymmetric:RATE, file or file:KEY (default: symmetric:0.4)"
+RATE = 0.4  # of noise, unless told otherwise
+NOISE_FORMS = "none, symmetric:RATE, asymmetric:RATE, file or file:KEY"
+NOISE_DEFAULT = f"{{}} for {', '.join(CLEAN)}; else none"
 RATE_HELP = "one for all, LOSS=RATE for some, or `search`: by validation accuracy, on --grid, with other seeds"
 
 
@@ -63,8 +65,8 @@ def add_running(parser: argparse.ArgumentParser, seeds: int) -> None:
 def add_one_loss(parser: argparse.ArgumentParser) -> None:
     """Add what one loss takes: `train` and `share` have it."""
     group = parser.add_argument_group("noise and loss")
-    group.add_argument("--noise", default="symmetric", choices=NOISES, help="default: %(default)s")
-    group.add_argument("--rate", type=float, default=0.4, help="of the noise (default: %(default)s)")
+    group.add_argument("--noise", choices=KINDS, help=f"default: {NOISE_DEFAULT.format('symmetric')}")
+    group.add_argument("--rate", type=float, help=f"of symmetric and asymmetric noise (default: {RATE})")
     group.add_argument("--key", help="array in the file of labels, such as worse_label")
     group.add_argument("--loss", default="imae", metavar="SPEC", help=loss_help("default: %(default)s"))
     for name in parameter_names():
@@ -73,7 +75,8 @@ def add_one_loss(parser: argparse.ArgumentParser) -> None:
 
 def add_sweep(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("noises, losses and rates")
-    group.add_argument("--noises", nargs="+", default=["symmetric:0.4"], metavar="NOISE", help=NOISE_HELP)
+    default = NOISE_DEFAULT.format(f"symmetric:{RATE}")
+    group.add_argument("--noises", nargs="+", metavar="NOISE", help=f"{NOISE_FORMS} (default: {default})")
     group.add_argument("--losses", nargs="+", required=True, metavar="SPEC", help=loss_help(""))
     group.add_argument("--lr", nargs="+", required=True, metavar="RATE", help=RATE_HELP)
     group.add_argument(
@@ -86,15 +89,34 @@ def loss_help(end: str) -> str:
     return f"a name, with parameters or without, or a sum of fused ones, as 2*nce+mae; of {catalogue()} {end}".strip()
 
 
-def task_of(options: argparse.Namespace, noise: str, rate: float, key: str | None) -> Task:
+def task_of(options: argparse.Namespace) -> Task:
+    """Read --noise, --rate and --key."""
+    noise = options.noise or _default_noise(options)
+    if options.rate is not None and options.noise is None and noise not in MADE:
+        raise ValueError(f"--rate {options.rate:g}: expected --noise {' or '.join(MADE)} with it, got none")
+    return _task(options, noise, RATE if options.rate is None else options.rate, options.key)
+
+
+def tasks_of(options: argparse.Namespace) -> list[Task]:
+    """Read --noises."""
+    if options.noises is None:
+        return [_task(options, _default_noise(options), RATE, None)]
+    return [_task(options, *_noise(text)) for text in options.noises]
+
+
+def _default_noise(options: argparse.Namespace) -> str:
+    """Choose noise for labels that are published as right; all others stay as they are."""
+    return "symmetric" if options.data in CLEAN else "none"
+
+
+def _task(options: argparse.Namespace, noise: str, rate: float, key: str | None) -> Task:
     if noise == "file" and options.labels is None:
         raise ValueError("the noise `file` reads labels: expected --labels FILE, got none")
-    made = noise in ("symmetric", "asymmetric")
     return Task(
         data=options.data,
         network=options.network,
         noise=noise,
-        rate=rate if made else 0.0,
+        rate=rate if noise in MADE else 0.0,
         key=key if noise == "file" else None,
         validation=options.validation,
         limit=options.limit,
@@ -105,11 +127,6 @@ def task_of(options: argparse.Namespace, noise: str, rate: float, key: str | Non
     )
 
 
-def tasks_of(options: argparse.Namespace) -> list[Task]:
-    """Read --noises."""
-    return [task_of(options, *_noise(text)) for text in options.noises]
-
-
 def loss_of(options: argparse.Namespace) -> str:
     """Read --loss and its parameters; return it as a specification."""
     given = {name: getattr(options, f"loss_{name}") for name in parameter_names()}
@@ -117,9 +134,7 @@ def loss_of(options: argparse.Namespace) -> str:
 
 
 def recipe_of(options: argparse.Namespace, loss: str, rate: float, seed: int = 0) -> Recipe:
-    device = torch.device(options.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"expected a GPU for --device {options.device}, found none")
+    _check_device(options.device)
     formula = parse(loss)
     kinds = [options.reduction] * (options.reduction != "mean") + ["reference"] * options.reference
     return Recipe(
@@ -178,9 +193,22 @@ def command_of(words: Sequence[str]) -> str:
 
 def _noise(text: str) -> tuple[str, float, str | None]:
     kind, _, detail = text.partition(":")
-    if kind not in NOISES or (kind == "none" and detail) or (kind in ("symmetric", "asymmetric") and not detail):
-        raise ValueError(f"--noises: expected {NOISE_HELP.partition(' (')[0]}, got {text}")
+    if kind not in KINDS or (kind == "none" and detail) or (kind in MADE and not detail):
+        raise ValueError(f"--noises: expected {NOISE_FORMS}, got {text}")
     return (kind, 0.0, detail or None) if kind in ("file", "none") else (kind, _rate(detail), None)
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device: expected cpu, cuda, cuda:1, ..., got {name!r}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"expected a GPU for --device {name}, found none")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name}: expected a GPU below {torch.cuda.device_count()}, got {device.index}")
 
 
 def _count(text: str) -> int:

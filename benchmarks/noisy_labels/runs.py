@@ -1,4 +1,4 @@
-"""Many runs side by side: one process a core, each with one thread, under a single progress bar.
+"""Many runs side by side: one process a core, each with one thread, under a single progress bar on a terminal.
 
 One thread a run: its result is then the same on any number of cores, and a small network gains little from
 more.
@@ -6,12 +6,13 @@ more.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -38,7 +39,8 @@ def run_all(job: Job, recipes: Sequence[Recipe], processes: int | None = None) -
 
     """
     processes = min(processes or usable_cores(), MOST_PROCESSES, len(recipes))
-    with tqdm(total=sum(recipe.epochs for recipe in recipes), unit="epoch", smoothing=0.1) as bar:
+    epochs = sum(recipe.epochs for recipe in recipes)
+    with tqdm(total=epochs, unit="epoch", smoothing=0.1, disable=None) as bar:  # None: drawn on a terminal only
         done: dict[Recipe, int] = {}
 
         def show(recipe: Recipe, measures: Measures) -> None:
@@ -48,12 +50,8 @@ def run_all(job: Job, recipes: Sequence[Recipe], processes: int | None = None) -
 
         if processes > 1:
             return _side_by_side(job, recipes, processes, show)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             return [job(recipe, functools.partial(show, recipe)) for recipe in recipes]
-        finally:
-            torch.set_num_threads(threads)
 
 
 def _side_by_side(job: Job, recipes: Sequence[Recipe], processes: int, show: Show) -> list[Result]:
@@ -68,6 +66,17 @@ def _side_by_side(job: Job, recipes: Sequence[Recipe], processes: int, show: Sho
             else:
                 show(*reports.get())
         return [future.result() for future in futures]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread, then as many as before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def describe(recipe: Recipe, measures: Measures) -> str:

@@ -15,6 +15,7 @@ import imae_ext
 from imae_ext import reference
 from imae_ext.formulas import Loss
 
+from .runs import one_thread
 from .table import text_table
 from .task import Task
 from .training import Prepared, Recipe
@@ -37,7 +38,7 @@ class Share:
 
 
 def time_step(task: Task, recipe: Recipe, seconds: float) -> list[Share]:
-    """Time training steps on the task's first batch: fused loss, reference and F.cross_entropy, in turns.
+    """Time training steps on the task's first batch: fused, reference and F.cross_entropy, in turns, on one thread.
 
     Args:
         task: the data and the network.
@@ -71,13 +72,14 @@ def time_step(task: Task, recipe: Recipe, seconds: float) -> list[Share]:
         return [1e6 * (end - start) for start, end in itertools.pairwise(times)]
 
     contenders = _contenders(formula, recipe.reduction)
-    for gradient_of in contenders.values():
-        step(gradient_of)
     taken: dict[str, list[list[float]]] = {name: [] for name in contenders}
-    start = time.perf_counter()
-    while len(taken["fused"]) < 5 or time.perf_counter() - start < seconds:
-        for name, gradient_of in contenders.items():
-            taken[name].append(step(gradient_of))
+    with one_thread():
+        for gradient_of in contenders.values():
+            step(gradient_of)
+        start = time.perf_counter()
+        while len(taken["fused"]) < 5 or time.perf_counter() - start < seconds:
+            for name, gradient_of in contenders.items():
+                taken[name].append(step(gradient_of))
     return [Share(name, tuple(median(part) for part in zip(*steps, strict=True))) for name, steps in taken.items()]
 
 

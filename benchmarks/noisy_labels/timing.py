@@ -14,6 +14,7 @@ import imae_ext
 from imae_ext import reference
 from imae_ext.formulas import Loss
 
+from .runs import one_thread
 from .table import text_table
 
 # A small batch, where a call's cost counts; many rows; the classes of CIFAR-100, ImageNet; a vocabulary.
@@ -43,12 +44,8 @@ def time_losses(losses: Mapping[str, Loss], shapes: Iterable[tuple[int, int]], s
         seconds: about how long to repeat each loss and shape; at least 5 turns are taken.
 
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return [time_loss(name, losses[name], shape, seconds) for shape in shapes for name in losses]
-    finally:
-        torch.set_num_threads(threads)
 
 
 def time_loss(name: str, formula: Loss, shape: tuple[int, int], seconds: float) -> Timing:

@@ -12,7 +12,18 @@ The layers, each importing only those before it:
 
 from .dataset import Dataset, Examples, Inputs, Published, order_by_class
 from .images import ImageFiles
-from .load import DATASETS, load
+from .load import CLEAN, DATASETS, load
 from .scikit import digits
 
-__all__ = ["DATASETS", "Dataset", "Examples", "ImageFiles", "Inputs", "Published", "digits", "load", "order_by_class"]
+__all__ = [
+    "CLEAN",
+    "DATASETS",
+    "Dataset",
+    "Examples",
+    "ImageFiles",
+    "Inputs",
+    "Published",
+    "digits",
+    "load",
+    "order_by_class",
+]

@@ -16,6 +16,7 @@ from .mars import mars
 from .options import Options, refuse_size, refuse_validation
 from .scikit import digits
 
+CLEAN = ("digits", "fashion-mnist", "cifar10", "cifar100")  # their published labels are taken for the truth
 MOST_IN_MEMORY = 2 * 1024**3  # bytes of decoded images in each part; larger parts are decoded batch by batch
 
 
@@ -32,7 +33,7 @@ def load(
 
     Args:
         name: one of DATASETS.
-        directory: of its files; all but digits need one.
+        directory: of its files; all but digits need one, and digits take none.
         validation: size of the part held out from the training set, by class; by default the data set's own.
         seed: of the split, and of the choice that limit makes.
         limit: how many training examples to keep, chosen by class, for small trials.
@@ -47,6 +48,8 @@ def load(
         raise ValueError(f"expected a data set out of {', '.join(DATASETS)}, got {name}")
     if directory is None and name != "digits":
         raise ValueError(f"{name} is read from files: expected their directory, got none")
+    if directory is not None and name == "digits":
+        raise ValueError(f"digits come with scikit-learn: expected no directory, got {directory}")
     if size is not None and size < 1:
         raise ValueError(f"expected a size of at least 1 pixel, got {size}")
     dataset = DATASETS[name](Options(Path(directory or "."), validation, seed, size))

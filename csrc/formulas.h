@@ -303,9 +303,7 @@ IMAE_HD Outcome<M> nce(const Row<M>& x) {
 template <class M>
 IMAE_HD Margin<M> margin_formula(const Row<M>& x, const Term<typename M::Scalar>& t) {
   const auto* q = t.parameter;
-  const auto unknown = M::set(M::infinity()) - M::set(M::infinity());
   switch (t.formula) {
-    case kCCE: return cce<M>(x);
     case kMAE: return mae<M>(x);
     case kMSE: return mse<M>(x);
     case kGCE: return gce<M>(x, q[0]);
@@ -317,7 +315,7 @@ IMAE_HD Margin<M> margin_formula(const Row<M>& x, const Term<typename M::Scalar>
     case kAGCE: return agce<M>(x, q[0], q[1]);
     case kAUL: return aul<M>(x, q[0], q[1]);
     case kAEL: return ael<M>(x, q[0]);
-    default: return {unknown, unknown};
+    default: return cce<M>(x);
   }
 }
 

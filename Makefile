@@ -14,7 +14,6 @@ export PATH := $(dir $(PY)):$(PATH)
 
 .PHONY: build demo test test-cuda sanitize figures bench lint format clean
 
-.DELETE_ON_ERROR:
 $(CURDIR)/.venv/bin/python:
 	$(PYTHON) -m venv .venv
 	$(PIP) '$(TORCH)' numpy || (rm -rf .venv; exit 1)

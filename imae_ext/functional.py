@@ -103,13 +103,14 @@ def value_and_grad(
     if compiled:
         return ops.value_and_grad(logits, target, options, out)
     checks.check(logits, target, *options)
+    if out is not None:
+        checks.check_out(logits, out)
     z = logits.detach().requires_grad_()
     with torch.enable_grad():
         loss = reference.robust_loss(z, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction)
         (grad,) = torch.autograd.grad(loss.sum(), z)
     if out is None:
         return loss.detach(), grad
-    checks.check_out(logits, out)
     return loss.detach(), out.copy_(grad)
 
 

@@ -7,11 +7,9 @@ import math
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -24,13 +22,7 @@ Capture = pytest.CaptureFixture[str]
 BRIEF = ["--epochs", "2", "--measure-every", "1", "--processes", "1"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Train on one thread, as the tool does: a result is the same to the last bit only then."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

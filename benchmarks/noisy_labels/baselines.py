@@ -6,6 +6,7 @@ transition matrix, (C, C), `T[i, j]` being the probability that an example of cl
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -17,7 +18,7 @@ from .noise import NoisyLabels
 
 
 @dataclass(frozen=True)
-class Baseline:
+class Baseline(ABC):
     """The base of the losses below; by itself nothing."""
 
     def __post_init__(self) -> None:
@@ -36,9 +37,9 @@ class Baseline:
         """Make the (C, C) matrix that `values` is given: None, fixed, or a Parameter to be trained."""
         return None
 
+    @abstractmethod
     def values(self, log_p: Tensor, target: Tensor, matrix: Tensor | None) -> Tensor:
         """Compute each example's loss, (N,), from the log-probabilities (N, C) and the labels (N,)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

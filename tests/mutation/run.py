@@ -18,7 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from faults import FAULTS, Fault
+from fault import Fault
+from faults import FAULTS
 
 ROOT = Path(__file__).parents[2]
 DISPATCH = """#include "../kernels.h"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from faults import FAULTS, SHIPPED
+from faults import FAULTS
+from shipped import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,9 +3,9 @@
 
 #if defined(IMAE_X86)
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("arch=x86-64-v4"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("arch=x86-64-v4,prfchw"))), apply_to = function)
 #else
-#pragma GCC target("arch=x86-64-v4")
+#pragma GCC target("arch=x86-64-v4,prfchw")
 #endif
 #define IMAE_F16C
 #define IMAE_ISA avx512

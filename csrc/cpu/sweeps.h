@@ -1,79 +1,69 @@
-// A row whose classes lie next to one another: vectors run along the classes.
-// Reading finds the others' maximum, then their sums; writing reads the row again, from a cache, and stores the
-// gradient. A row has at least one vector of classes. The last vector of a sweep ends with the row and overlaps the one
-// before.
+// A row whose classes lie next to one another: vectors run along the classes, and a row has at least one.
+// The last vector of a sweep over the logits or the gradient ends with the row and overlaps the one before.
 #pragma once
 
 namespace imae::IMAE_ISA {
-
-constexpr int64_t kChunk = 4096;  // classes; 16 KB of float
 
 template <class S>
 IMAE_INLINE S finite_or_zero(S max) {  // so that -infinity less the maximum is -infinity
   return max == -std::numeric_limits<S>::infinity() ? S(0) : max;
 }
 
-// Folds body(accumulator, j, vector, mask of the lanes that count) over classes [begin, end) but y, a multiple of the
-// lanes from begin on, into four accumulators: the chain of one would wait for every addition.
-template <class T, class Acc, class Body, class Merge>
-IMAE_INLINE Acc fold_others(const T* z, int64_t begin, int64_t end, int64_t y, Acc start, Body body, Merge merge) {
-  using V = Vector<ScalarOf<T>>;
-  using Int = typename V::Int;
-  constexpr int64_t kLanes = V::kLanes, kUnroll = 4;
-  const auto iota = V::iota();
-  auto ahead = V::set_int(static_cast<Int>(y - begin)) - iota;  // how far behind j each lane would find the label
-  const auto at = [&](Acc acc, int64_t j, Int k) __attribute__((always_inline)) {
-    return body(acc, j + k, load(z + j + k), ahead != V::set_int(k));
-  };
-  Acc a = start, b = start, c = start, d = start;
-  int64_t j = begin;
-  for (; j + kUnroll * kLanes <= end; j += kUnroll * kLanes, ahead -= Int(kUnroll * kLanes)) {
-    a = at(a, j, 0);
-    b = at(b, j, kLanes);
-    c = at(c, j, 2 * kLanes);
-    d = at(d, j, 3 * kLanes);
-  }
-  for (; j + kLanes <= end; j += kLanes, ahead -= Int(kLanes)) a = at(a, j, 0);
-  if (j < end) {  // the last vector ends with the row: lanes that were done already do not count
-    const int64_t last = end - kLanes;
-    b = body(b, last, load(z + last), (iota != static_cast<Int>(y - last)) & (iota >= static_cast<Int>(j - last)));
-  }
-  return merge(merge(a, b), merge(c, d));
-}
-
-// a vector whose largest lane is the others' maximum
+// Copies classes of a row, as they are computed with, and pads them to whole vectors. The padding and the label, class
+// y of these if it is one of them, become -infinity, which counts for no maximum and no sum. Returns a vector whose
+// largest lane is the others' maximum.
 template <class T>
-IMAE_INLINE auto max_of_others(const T* z, int64_t begin, int64_t end, int64_t y) {
-  using V = Vector<ScalarOf<T>>;
-  const auto lowest = V::set(-V::infinity());
-  return fold_others(
-      z, begin, end, y, lowest,
-      [=](typename V::Real acc, int64_t, typename V::Real x, typename V::Ints mask)
-          __attribute__((always_inline)) { return V::max(V::select(mask, x, lowest), acc); },
-      Max{});
+IMAE_INLINE auto copy_others(ScalarOf<T>* to, const T* z, int64_t count, int64_t y) {
+  using S = ScalarOf<T>;
+  using V = Vector<S>;
+  using Real = typename V::Real;
+  using Int = typename V::Int;
+  constexpr int64_t kLanes = V::kLanes;
+  const Real lowest = V::set(-V::infinity());
+  store(to + padded<S>(count) - kLanes, lowest);
+  if (count < kLanes) {  // the end of a long row
+    for (int64_t j = 0; j < count; ++j)
+      if (j != y) to[j] = load_one(z + j);
+    return load(to);
+  }
+  const auto label = V::set_int(static_cast<Int>(y)) - V::iota();
+  const auto copy = [&](int64_t j) __attribute__((always_inline)) {
+    const Real x = V::select(label != static_cast<Int>(j), load(z + j), lowest);
+    store(to + j, x);
+    return x;
+  };
+  Real top = lowest;
+  for (int64_t j = 0; j + kLanes <= count; j += kLanes) top = V::max(copy(j), top);
+  return V::max(copy(count - kLanes), top);
 }
 
 template <class X>
 struct Sums {
   X exp, plain;  // of exp(z_j - m) and, if wanted, of z_j - m
-  friend IMAE_INLINE Sums operator+(Sums x, Sums y) { return {x.exp + y.exp, x.plain + y.plain}; }
 };
 
-// vectors whose lanes add up to the others' sums; keep, if not null, receives every exp(z_j - m)
+// Replaces copied logits by exp(z_j - m). Returns vectors whose lanes add up to the others' sums.
+// next, grad: logits to read soon, and where the gradient goes, if anywhere: fetched meanwhile.
 template <bool kSum, class T>
-IMAE_INLINE auto sums_of_others(const T* z, int64_t begin, int64_t end, int64_t y, ScalarOf<T> m, ScalarOf<T>* keep) {
+IMAE_INLINE auto exponentiate(ScalarOf<T>* x, int64_t count, int64_t y, ScalarOf<T> m, const T* next, T* grad) {
   using V = Vector<ScalarOf<T>>;
   using Real = typename V::Real;
-  return fold_others(
-      z, begin, end, y, Sums<Real>{Real{}, Real{}},
-      [=](Sums<Real> acc, int64_t j, Real x, typename V::Ints mask) __attribute__((always_inline)) {
-        const Real e = V::exp_sweep(x - m);
-        if (keep) store(keep + j, e);
-        acc.exp = V::select(mask, acc.exp + e, acc.exp);
-        if constexpr (kSum) acc.plain = V::select(mask, acc.plain + (x - m), acc.plain);
-        return acc;
-      },
-      Plus{});
+  using Int = typename V::Int;
+  Real exp{}, plain{};
+  auto index = V::iota();
+  for (int64_t j = 0; j < count; j += V::kLanes) {
+    __builtin_prefetch(next + j);
+    if (grad) __builtin_prefetch(grad + j, 1);
+    const Real t = load(x + j) - m, e = V::exp_sweep(t);
+    store(x + j, e);
+    exp += e;
+    if constexpr (kSum) {
+      const auto others = (index != static_cast<Int>(y)) & (index < static_cast<Int>(count));
+      plain += V::select(others, t, Real{});
+      index += static_cast<Int>(V::kLanes);
+    }
+  }
+  return Sums<Real>{exp, plain};
 }
 
 template <class S>
@@ -84,22 +74,23 @@ struct RowSums {
 
 // A long row, chunk by chunk: one pass over memory, with the sums so far carried over to a new maximum.
 template <bool kSum, class T>
-IMAE_INLINE RowSums<ScalarOf<T>> read_long_row(const T* z, int64_t C, int64_t y) {
+IMAE_INLINE RowSums<ScalarOf<T>> read_long_row(const T* z, int64_t C, int64_t y, ScalarOf<T>* scratch) {
   using S = ScalarOf<T>;
+  constexpr int kLanes = Vector<S>::kLanes;
   RowSums<S> all{-std::numeric_limits<S>::infinity(), {0, 0}};
   for (int64_t begin = 0; begin < C; begin += kChunk) {
-    const int64_t end = begin + kChunk < C ? begin + kChunk : C;
-    const S own = reduce_one<Vector<S>::kLanes>(max_of_others(z, begin, end, y), Max{});
-    const auto lanes = sums_of_others<kSum, T>(z, begin, end, y, finite_or_zero(own), nullptr);
-    const Sums<S> next{reduce_one<Vector<S>::kLanes>(lanes.exp, Plus{}),
-                       reduce_one<Vector<S>::kLanes>(lanes.plain, Plus{})};
+    const int64_t count = C - begin < kChunk ? C - begin : kChunk,
+                  next = C - begin < 2 * kChunk ? begin : begin + kChunk;
+    const S own = reduce_one<kLanes>(copy_others(scratch, z + begin, count, y - begin), Max{});
+    const auto lanes = exponentiate<kSum, T>(scratch, count, y - begin, finite_or_zero(own), z + next, nullptr);
+    const Sums<S> now{reduce_one<kLanes>(lanes.exp, Plus{}), reduce_one<kLanes>(lanes.plain, Plus{})};
     const S max = all.max > own ? all.max : own, m = finite_or_zero(max);
     const S before = finite_or_zero(all.max) - m, after = finite_or_zero(own) - m;
     all.sums.exp = (all.sums.exp == 0 ? S(0) : all.sums.exp * std::exp(before)) +
-                   (next.exp == 0 ? S(0) : next.exp * std::exp(after));
+                   (now.exp == 0 ? S(0) : now.exp * std::exp(after));
     if constexpr (kSum) {
-      const int64_t seen = begin - (y < begin), now = end - begin - (y >= begin && y < end);
-      all.sums.plain = (all.sums.plain + S(seen) * before) + (next.plain + S(now) * after);
+      const int64_t seen = begin - (y < begin), added = count - (y >= begin && y < begin + count);
+      all.sums.plain = (all.sums.plain + S(seen) * before) + (now.plain + S(added) * after);
     }
     all.max = max;
   }
@@ -111,10 +102,8 @@ IMAE_INLINE RowSums<ScalarOf<T>> read_long_row(const T* z, int64_t C, int64_t y)
 template <class T, class From>
 IMAE_INLINE void write_row(T* grad, int64_t C, int64_t y, ScalarOf<T> a, ScalarOf<T> b, ScalarOf<T> g_y, From from) {
   constexpr int64_t kLanes = Vector<ScalarOf<T>>::kLanes;
-  const int64_t full = C / kLanes * kLanes;
-  const auto last = from(C - kLanes) * a + b;  // before its lanes may be overwritten
-  for (int64_t j = 0; j < full; j += kLanes) store(grad + j, from(j) * a + b);
-  store(grad + C - kLanes, last);
+  for (int64_t j = 0; j + kLanes <= C; j += kLanes) store(grad + j, from(j) * a + b);
+  store(grad + C - kLanes, from(C - kLanes) * a + b);
   store_one(grad + y, g_y);
 }
 

@@ -1,0 +1,119 @@
+// How the rows are divided: a group fills the lanes of a vector, a block takes some groups through every step together.
+#pragma once
+
+namespace imae::IMAE_ISA {
+
+constexpr int64_t kChunk = 4096;            // classes of a row that are worked on at once; 16 KB of float
+constexpr int64_t kLaneClasses = 16;        // up to this many classes a lane for each row is faster
+constexpr int64_t kGroupBytes = 64 * 1024;  // of a block's logits as they are computed with: they stay in a near cache
+constexpr int64_t kBatchBytes = 16 * 1024;  // of those, what stays in the nearest
+constexpr int64_t kMaxTile = 64;            // classes of a transposed tile
+constexpr int kBlock = 128 / IMAE_VECTOR_BYTES;  // groups: what one waits for, a division or a reduction, hides another
+
+// Rounded up to whole vectors.
+template <class S>
+IMAE_INLINE constexpr int64_t padded(int64_t classes) {
+  constexpr int64_t kLanes = Vector<S>::kLanes;
+  return (classes + kLanes - 1) / kLanes * kLanes;
+}
+
+// kLanes rows. In a group that overlaps the one before, the first lanes are done already.
+struct Group {
+  int64_t first = 0;
+  int begin = 0, end = 0;  // the lanes to do; lane l is row first + l
+};
+
+enum class Path { kAlong, kAcross, kTile };  // vectors along the classes; across adjacent rows; through a tile
+
+template <class T>
+struct Plan {
+  static constexpr int kLanes = Vector<ScalarOf<T>>::kLanes;
+  Path path;
+  bool in_place = true;
+  int64_t rows = kLanes, groups_per_outer = 0;  // rows in a group
+  int block = kBlock;                           // groups in a block
+
+  explicit IMAE_INLINE Plan(const Rows& r) {
+    const View &z = r.logits_view, &g = r.grad_view;
+    const bool both = r.grad != nullptr;
+    const bool along = z.class_stride == 1 && (!both || g.class_stride == 1) && r.C >= kLanes;
+    if (along && r.C > kLaneClasses) {
+      path = Path::kAlong;
+      const int64_t fit = kGroupBytes / (padded<ScalarOf<T>>(r.C) * int64_t(sizeof(ScalarOf<T>)));
+      rows = fit < 1 ? 1 : fit < kLanes ? fit : kLanes;
+      block = fit < kBlock * kLanes ? 1 : kBlock;
+    } else if (z.inner_stride == 1 && (!both || g.inner_stride == 1) && z.inner >= kLanes && z.inner > 1) {
+      path = Path::kAcross;
+      groups_per_outer = (z.inner + kLanes - 1) / kLanes;
+    } else {
+      path = Path::kTile;
+      in_place = r.C <= kMaxTile;
+    }
+  }
+  IMAE_INLINE int64_t count(const Rows& r) const {
+    return path == Path::kAcross ? r.N / r.logits_view.inner * groups_per_outer : (r.N + rows - 1) / rows;
+  }
+  IMAE_INLINE Group group(const Rows& r, int64_t i) const {
+    if (path != Path::kAcross) {
+      const int64_t first = i * rows;
+      return {first, 0, static_cast<int>(r.N - first < rows ? r.N - first : rows)};
+    }
+    const int64_t outer = i / groups_per_outer, inner = i % groups_per_outer * kLanes, D = r.logits_view.inner;
+    const int64_t shift = inner + kLanes > D ? inner + kLanes - D : 0;
+    return {outer * D + inner - shift, static_cast<int>(shift), kLanes};
+  }
+};
+
+// Labels, a lane for each row; -1 where the row is ignored or not there.
+template <class S>
+struct Labels {
+  using V = Vector<S>;
+  alignas(64) typename V::Int at[V::kLanes];
+
+  IMAE_INLINE Labels() = default;
+  IMAE_INLINE Labels(const Rows& r, Group g) {
+    for (auto& y : at) y = -1;
+    for (int l = g.begin; l < g.end; ++l) {
+      const int64_t y = r.label(g.first + l);
+      if (y != r.ignore_index) at[l] = static_cast<typename V::Int>(y);
+    }
+  }
+  IMAE_INLINE typename V::Int operator[](int l) const { return at[l]; }
+  IMAE_INLINE bool live(int l) const { return at[l] >= 0; }
+  IMAE_INLINE typename V::Ints all() const {
+    typename V::Ints y;
+    __builtin_memcpy(&y, at, sizeof y);
+    return y;
+  }
+};
+
+// What reading finds: about the others of each lane's row, and the label's logit.
+template <class S>
+struct LaneSums {
+  typename Vector<S>::Real max, sum_exp, sum, z_y;
+};
+
+// What a row's gradient is made of; saved for Backward in this order.
+template <class S>
+struct Coefficients {
+  typename Vector<S>::Real max, a, b, g_y;
+};
+
+template <class T>
+struct Block {
+  using S = ScalarOf<T>;
+  using V = Vector<S>;
+  int count = 0;  // groups
+  Group group[kBlock];
+  Labels<S> labels[kBlock];
+  LaneSums<S> sums[kBlock];
+  Outcome<V> outcome[kBlock];
+  // The logits as they are computed with, then exp(z_j - max) for writing to go on from: rows padded to whole vectors,
+  // or tiles, a vector for each class. Of rows longer than kChunk, one chunk at a time.
+  alignas(64) S scratch[kGroupBytes / sizeof(S)];
+
+  IMAE_INLINE S* rows(int64_t C, int k) { return scratch + k * V::kLanes * padded<S>(C); }
+  IMAE_INLINE S* tile(int k) { return scratch + k * kMaxTile * V::kLanes; }
+};
+
+}  // namespace imae::IMAE_ISA

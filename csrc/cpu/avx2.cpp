@@ -1,11 +1,11 @@
-// The kernels for AVX2 (x86-64-v3).
+// The kernels for AVX2 (x86-64-v3). Processors that lack PREFETCHW take it for a NOP.
 #include "std.h"
 
 #if defined(IMAE_X86)
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("arch=x86-64-v3"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("arch=x86-64-v3,prfchw"))), apply_to = function)
 #else
-#pragma GCC target("arch=x86-64-v3")
+#pragma GCC target("arch=x86-64-v3,prfchw")
 #endif
 #define IMAE_F16C
 #define IMAE_ISA avx2

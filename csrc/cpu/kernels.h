@@ -79,7 +79,8 @@ IMAE_INLINE void read_block(const Rows& r, const Plan<T>& plan, Block<T>& block)
   using S = ScalarOf<T>;
   using V = Vector<S>;
   using Real = typename V::Real;
-  const T* logits = static_cast<const T*>(r.logits);
+  const View from = r.logits_view, to = r.grad_view;
+  const T *logits = static_cast<const T*>(r.logits), *grad = static_cast<const T*>(r.grad);
   if (plan.path == Path::kAlong) {
     for (int k = 0; k < block.count; ++k) block.sums[k] = {V::set(0), V::set(1), V::set(0), V::set(0)};
     if (r.C <= kChunk)
@@ -88,15 +89,19 @@ IMAE_INLINE void read_block(const Rows& r, const Plan<T>& plan, Block<T>& block)
       for (int k = 0; k < block.count; ++k) read_long_rows<kSum>(r, block, k);
   } else if (plan.path == Path::kAcross) {
     for (int k = 0; k < block.count; ++k) {
-      const T* z = logits + r.logits_view.row(block.group[k].first);
+      const T* z = logits + from.row(block.group[k].first);
+      const T* row = grad ? grad + to.row(block.group[k].first) : nullptr;
       block.sums[k] = read_lanes<kSum, S>(
           r.C, block.labels[k].all(),
-          [=, stride = r.logits_view.class_stride](int64_t j)
-              __attribute__((always_inline)) { return load(z + j * stride); },
-          [](int64_t, Real) {});
+          [=](int64_t j) __attribute__((always_inline)) { return load(z + j * from.class_stride); },
+          [=, tile = r.C <= kMaxTile ? block.tile(k) : nullptr](int64_t j, Real e) __attribute__((always_inline)) {
+            __builtin_prefetch(z + j * from.class_stride + kBlock * V::kLanes);  // the next block's
+            if (row) __builtin_prefetch(row + j * to.class_stride, 1);
+            if (tile) store(tile + j * V::kLanes, e);
+          });
     }
   } else {
-    for (int k = 0; k < block.count; ++k) read_tile(block.tile(k), logits, r.logits_view, r.C, block.group[k]);
+    for (int k = 0; k < block.count; ++k) read_tile(block.tile(k), logits, from, r.C, block.group[k]);
     for (int k = 0; k < block.count; ++k)
       block.sums[k] = read_lanes<kSum, S>(
           r.C, block.labels[k].all(),
@@ -138,8 +143,10 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
     T* row = grad + to.row(g.first);
     write_lanes<S>(
         C, y.all(), c,
-        [=, max = c.max](int64_t j)
-            __attribute__((always_inline)) { return V::exp_sweep(load(z + j * from.class_stride) - max); },
+        [=, max = c.max, tile = kKept && C <= kMaxTile ? block.tile(k) : nullptr](int64_t j)
+            __attribute__((always_inline)) {
+              return tile ? load(tile + j * V::kLanes) : V::exp_sweep(load(z + j * from.class_stride) - max);
+            },
         [=](int64_t j, Real x) __attribute__((always_inline)) {
           T* at = row + j * to.class_stride;
           if (g.begin == 0)

@@ -26,7 +26,7 @@ IMAE_INLINE void read_rows(const Rows& r, Block<T>& block) {
   constexpr int kLanes = V::kLanes;
   const View from = r.logits_view, to = r.grad_view;
   const T* logits = static_cast<const T*>(r.logits);
-  T* grad = static_cast<T*>(r.grad);
+  const T* grad = static_cast<const T*>(r.grad);
   const int64_t C = r.C, N = r.N, first = block.group[0].first, stride = padded<S>(C);
   const int rows = (block.count - 1) * kLanes + block.group[block.count - 1].end;
   const int fit = static_cast<int>(kBatchBytes / (stride * int64_t(sizeof(S)))), batch = fit < 1 ? 1 : fit;
@@ -38,7 +38,8 @@ IMAE_INLINE void read_rows(const Rows& r, Block<T>& block) {
       if (!block.labels[k].live(l)) continue;
       const T* z = logits + from.row(first + i);
       block.sums[k].z_y[l] = load_one(z + block.labels[k][l]);
-      top[i] = copy_others(block.scratch + i * stride, z, C, block.labels[k][l]);
+      const T* row = grad ? grad + to.row(first + i) : z;
+      top[i] = copy_others(block.scratch + i * stride, z, C, block.labels[k][l], row);
     }
     for (int k = begin / kLanes; k * kLanes < end; ++k) {
       const Real max = reduce_each<kLanes>(top + k * kLanes, Max{});
@@ -48,9 +49,9 @@ IMAE_INLINE void read_rows(const Rows& r, Block<T>& block) {
     for (int i = begin; i < end; ++i) {
       const int k = i / kLanes, l = i % kLanes;
       if (!block.labels[k].live(l)) continue;
-      const int64_t next = first + i + batch < N ? first + i + batch : N - 1;
+      const int64_t later = first + i + end - begin, next = later < N ? later : N - 1;
       const auto sums = exponentiate<kSum, T>(block.scratch + i * stride, C, block.labels[k][l], block.sums[k].max[l],
-                                              logits + from.row(next), grad ? grad + to.row(first + i) : nullptr);
+                                              logits + from.row(next));
       exp[i] = sums.exp;
       plain[i] = sums.plain;
     }

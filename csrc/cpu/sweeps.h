@@ -11,9 +11,9 @@ IMAE_INLINE S finite_or_zero(S max) {  // so that -infinity less the maximum is 
 
 // Copies classes of a row, as they are computed with, and pads them to whole vectors. The padding and the label, class
 // y of these if it is one of them, become -infinity, which counts for no maximum and no sum. Returns a vector whose
-// largest lane is the others' maximum.
+// largest lane is the others' maximum. grad: what is written next, fetched meanwhile; z if nothing is.
 template <class T>
-IMAE_INLINE auto copy_others(ScalarOf<T>* to, const T* z, int64_t count, int64_t y) {
+IMAE_INLINE auto copy_others(ScalarOf<T>* to, const T* z, int64_t count, int64_t y, const T* grad) {
   using S = ScalarOf<T>;
   using V = Vector<S>;
   using Real = typename V::Real;
@@ -29,6 +29,7 @@ IMAE_INLINE auto copy_others(ScalarOf<T>* to, const T* z, int64_t count, int64_t
   const auto label = V::set_int(static_cast<Int>(y)) - V::iota();
   const auto copy = [&](int64_t j) __attribute__((always_inline)) {
     const Real x = V::select(label != static_cast<Int>(j), load(z + j), lowest);
+    __builtin_prefetch(grad + j, 1);
     store(to + j, x);
     return x;
   };
@@ -43,9 +44,9 @@ struct Sums {
 };
 
 // Replaces copied logits by exp(z_j - m). Returns vectors whose lanes add up to the others' sums.
-// next, grad: logits to read soon, and where the gradient goes, if anywhere: fetched meanwhile.
+// next: logits to copy soon, fetched meanwhile.
 template <bool kSum, class T>
-IMAE_INLINE auto exponentiate(ScalarOf<T>* x, int64_t count, int64_t y, ScalarOf<T> m, const T* next, T* grad) {
+IMAE_INLINE auto exponentiate(ScalarOf<T>* x, int64_t count, int64_t y, ScalarOf<T> m, const T* next) {
   using V = Vector<ScalarOf<T>>;
   using Real = typename V::Real;
   using Int = typename V::Int;
@@ -53,7 +54,6 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* x, int64_t count, int64_t y, ScalarOf
   auto index = V::iota();
   for (int64_t j = 0; j < count; j += V::kLanes) {
     __builtin_prefetch(next + j);
-    if (grad) __builtin_prefetch(grad + j, 1);
     const Real t = load(x + j) - m, e = V::exp_sweep(t);
     store(x + j, e);
     exp += e;
@@ -81,8 +81,8 @@ IMAE_INLINE RowSums<ScalarOf<T>> read_long_row(const T* z, int64_t C, int64_t y,
   for (int64_t begin = 0; begin < C; begin += kChunk) {
     const int64_t count = C - begin < kChunk ? C - begin : kChunk,
                   next = C - begin < 2 * kChunk ? begin : begin + kChunk;
-    const S own = reduce_one<kLanes>(copy_others(scratch, z + begin, count, y - begin), Max{});
-    const auto lanes = exponentiate<kSum, T>(scratch, count, y - begin, finite_or_zero(own), z + next, nullptr);
+    const S own = reduce_one<kLanes>(copy_others(scratch, z + begin, count, y - begin, z + begin), Max{});
+    const auto lanes = exponentiate<kSum, T>(scratch, count, y - begin, finite_or_zero(own), z + next);
     const Sums<S> now{reduce_one<kLanes>(lanes.exp, Plus{}), reduce_one<kLanes>(lanes.plain, Plus{})};
     const S max = all.max > own ? all.max : own, m = finite_or_zero(max);
     const S before = finite_or_zero(all.max) - m, after = finite_or_zero(own) - m;

@@ -41,7 +41,7 @@ struct Plan {
       path = Path::kAlong;
       const int64_t fit = kGroupBytes / (padded<ScalarOf<T>>(r.C) * int64_t(sizeof(ScalarOf<T>)));
       rows = fit < 1 ? 1 : fit < kLanes ? fit : kLanes;
-      block = fit < kBlock * kLanes ? 1 : kBlock;
+      block = fit < 2 * kLanes ? 1 : fit < kBlock * kLanes ? static_cast<int>(fit / kLanes) : kBlock;
     } else if (z.inner_stride == 1 && (!both || g.inner_stride == 1) && z.inner >= kLanes && z.inner > 1) {
       path = Path::kAcross;
       groups_per_outer = (z.inner + kLanes - 1) / kLanes;

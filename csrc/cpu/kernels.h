@@ -30,12 +30,17 @@ IMAE_INLINE void read_rows(const Rows& r, Block<T>& block) {
   const int64_t C = r.C, N = r.N, first = block.group[0].first, stride = padded<S>(C);
   const int rows = (block.count - 1) * kLanes + block.group[block.count - 1].end;
   const int fit = static_cast<int>(kBatchBytes / (stride * int64_t(sizeof(S)))), batch = fit < 1 ? 1 : fit;
-  Real top[kBlock * kLanes], exp[kBlock * kLanes] = {}, plain[kBlock * kLanes];
+  Real top[kBlock * kLanes], exp[kBlock * kLanes], plain[kBlock * kLanes];
+  const auto clear = [&](int i) { top[i] = exp[i] = plain[i] = Real{}; };
+  for (int i = rows; i < block.count * kLanes; ++i) clear(i);
   for (int begin = 0; begin < rows; begin += batch) {
     const int end = begin + batch < rows ? begin + batch : rows;
     for (int i = begin; i < end; ++i) {
       const int k = i / kLanes, l = i % kLanes;
-      if (!block.labels[k].live(l)) continue;
+      if (!block.labels[k].live(l)) {
+        clear(i);
+        continue;
+      }
       const T* z = logits + from.row(first + i);
       block.sums[k].z_y[l] = load_one(z + block.labels[k][l]);
       const T* row = grad ? grad + to.row(first + i) : z;

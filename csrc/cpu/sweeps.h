@@ -79,10 +79,9 @@ IMAE_INLINE RowSums<ScalarOf<T>> read_long_row(const T* z, int64_t C, int64_t y,
   constexpr int kLanes = Vector<S>::kLanes;
   RowSums<S> all{-std::numeric_limits<S>::infinity(), {0, 0}};
   for (int64_t begin = 0; begin < C; begin += kChunk) {
-    const int64_t count = C - begin < kChunk ? C - begin : kChunk,
-                  next = C - begin < 2 * kChunk ? begin : begin + kChunk;
+    const int64_t count = C - begin < kChunk ? C - begin : kChunk;
     const S own = reduce_one<kLanes>(copy_others(scratch, z + begin, count, y - begin, z + begin), Max{});
-    const auto lanes = exponentiate<kSum, T>(scratch, count, y - begin, finite_or_zero(own), z + next);
+    const auto lanes = exponentiate<kSum, T>(scratch, count, y - begin, finite_or_zero(own), z + begin + kChunk);
     const Sums<S> now{reduce_one<kLanes>(lanes.exp, Plus{}), reduce_one<kLanes>(lanes.plain, Plus{})};
     const S max = all.max > own ? all.max : own, m = finite_or_zero(max);
     const S before = finite_or_zero(all.max) - m, after = finite_or_zero(own) - m;

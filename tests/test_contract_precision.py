@@ -66,3 +66,17 @@ def test_hundred_runs_with_any_number_of_threads_give_the_same_bits(spec):
         torch.set_num_threads(before)
     for other in results[1:]:
         assert all(same_bits(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("C", [1, 2, 3, 5, 10, 16, 17])
+def test_rows_shorter_than_a_vector_leave_those_of_another_thread_alone(C):
+    logits, target = batch(N=40009, C=C)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 2, 2):
+            torch.set_num_threads(threads)
+            results.append(imae_ext.value_and_grad(logits, target, FORMULA))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(same_bits(a, b) for a, b in zip(results[0], other, strict=True))

@@ -107,7 +107,7 @@ IMAE_INLINE void read_block(const Rows& r, const Plan<T>& plan, Block<T>& block)
           });
     }
   } else {
-    for (int k = 0; k < block.count; ++k) read_tile(block.tile(k), logits, from, r.C, block.group[k]);
+    for (int k = 0; k < block.count; ++k) read_tile(block.tile(k), logits, from, r.N, r.C, block.group[k]);
     for (int k = 0; k < block.count; ++k)
       block.sums[k] = read_lanes<kSum, S>(
           r.C, block.labels[k].all(),
@@ -169,7 +169,7 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
           return kKept ? x : V::exp_sweep(x - max);
         },
         [=](int64_t j, Real x) __attribute__((always_inline)) { store(tile + j * V::kLanes, x); });
-    write_tile(tile, grad, to, C, g);
+    write_tile(tile, grad, to, r.N, C, g);
   }
 }
 
@@ -257,7 +257,7 @@ void backward(const Backward& b, int64_t begin, int64_t end) {
       const S by = static_cast<const S*>(b.grad_output)[b.grad_output_is_scalar ? 0 : i] / divisor;
       c.max[l] = from[0], c.a[l] = from[1] * by, c.b[l] = from[2] * by, c.g_y[l] = from[3] * by;
     }
-    if (plan.path == Path::kTile) read_tile(block.tile(0), static_cast<const T*>(b.logits), b.logits_view, b.C, g);
+    if (plan.path == Path::kTile) read_tile(block.tile(0), static_cast<const T*>(b.logits), b.logits_view, b.N, b.C, g);
     write_group<false>(b, plan, block, 0, c);
   }
 }

@@ -5,18 +5,52 @@
 
 namespace imae::IMAE_ISA {
 
+// Whether the classes of the group's rows can be moved as whole vectors. Where a row is shorter than a vector, rows
+// must follow one another, and memory must not end within the last one's.
+template <class S>
+IMAE_INLINE bool whole_vectors(const View view, int64_t N, int64_t C, Group g) {
+  constexpr int64_t kLanes = Vector<S>::kLanes;
+  if (view.class_stride != 1) return false;
+  return C >= kLanes || (view.inner == 1 && view.outer_stride == C && (g.first + g.end - 1) * C + kLanes <= N * C);
+}
+
 template <class T>
-IMAE_INLINE void read_tile(ScalarOf<T>* tile, const T* z, const View view, int64_t C, Group g) {
-  constexpr int kLanes = Vector<ScalarOf<T>>::kLanes;
-  for (int l = 0; l < kLanes; ++l) {
-    const T* row = z + view.row(g.first + (l < g.end ? l : 0));
-    for (int64_t j = 0; j < C; ++j) tile[j * kLanes + l] = load_one(row + j * view.class_stride);
+IMAE_INLINE void read_tile(ScalarOf<T>* tile, const T* z, const View view, int64_t N, int64_t C, Group g) {
+  using V = Vector<ScalarOf<T>>;
+  constexpr int kLanes = V::kLanes;
+  const auto row = [=](int l) { return z + view.row(g.first + (l < g.end ? l : 0)); };
+  if (whole_vectors<ScalarOf<T>>(view, N, C, g)) {
+    for (int64_t from = 0; from < C; from += kLanes) {
+      const int64_t at = C < kLanes || from + kLanes <= C ? from : C - kLanes;
+      typename V::Real v[kLanes];
+#pragma GCC unroll 16
+      for (int l = 0; l < kLanes; ++l) v[l] = load(row(l) + at);
+      transpose<kLanes>(v);
+#pragma GCC unroll 16
+      for (int j = 0; j < kLanes; ++j) store(tile + (at + j) * kLanes, v[j]);
+    }
+  } else {
+    for (int l = 0; l < kLanes; ++l)
+      for (int64_t j = 0; j < C; ++j) tile[j * kLanes + l] = load_one(row(l) + j * view.class_stride);
   }
 }
 template <class T>
-IMAE_INLINE void write_tile(const ScalarOf<T>* tile, T* grad, const View view, int64_t C, Group g) {
-  constexpr int kLanes = Vector<ScalarOf<T>>::kLanes;
-  for (int l = g.begin; l < g.end; ++l) {
+IMAE_INLINE void write_tile(const ScalarOf<T>* tile, T* grad, const View view, int64_t N, int64_t C, Group g) {
+  using V = Vector<ScalarOf<T>>;
+  constexpr int kLanes = V::kLanes;
+  int rows = 0;  // that are written as vectors; where they reach into rows behind them, those are written later
+  if (whole_vectors<ScalarOf<T>>(view, N, C, g)) {
+    rows = C >= kLanes ? g.end : g.end - static_cast<int>((kLanes - 1) / C);
+    for (int64_t from = 0; from < C; from += kLanes) {
+      const int64_t at = C < kLanes || from + kLanes <= C ? from : C - kLanes;
+      typename V::Real v[kLanes];
+#pragma GCC unroll 16
+      for (int j = 0; j < kLanes; ++j) v[j] = load(tile + (at + j) * kLanes);
+      transpose<kLanes>(v);
+      for (int l = 0; l < rows; ++l) store(grad + view.row(g.first + l) + at, v[l]);
+    }
+  }
+  for (int l = rows < 0 ? 0 : rows; l < g.end; ++l) {
     T* row = grad + view.row(g.first + l);
     for (int64_t j = 0; j < C; ++j) store_one(row + j * view.class_stride, tile[j * kLanes + l]);
   }

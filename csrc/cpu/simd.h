@@ -173,6 +173,23 @@ IMAE_INLINE V reduce_each(V* v, Op op) {
     return reduce_each<kLanes, kHalf / 2>(v, op);
   }
 }
+// Transposes kLanes vectors: blocks of half their lanes change places, then of a quarter, down to single lanes.
+template <int kHalf, class V, int... kLane>
+IMAE_INLINE void exchange_blocks(V& x, V& y, std::integer_sequence<int, kLane...>) {
+  constexpr int kLanes = sizeof...(kLane);
+  const V low = __builtin_shufflevector(x, y, (kLane & kHalf ? kLanes + kLane - kHalf : kLane)...);
+  y = __builtin_shufflevector(x, y, (kLane & kHalf ? kLanes + kLane : kLane + kHalf)...);
+  x = low;
+}
+template <int kLanes, int kHalf = kLanes / 2, class V>
+IMAE_INLINE void transpose(V* v) {
+  if constexpr (kHalf > 0) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i)
+      if (!(i & kHalf)) exchange_blocks<kHalf>(v[i], v[i + kHalf], std::make_integer_sequence<int, kLanes>{});
+    transpose<kLanes, kHalf / 2>(v);
+  }
+}
 template <int kLanes, class V, class Op>
 IMAE_INLINE auto reduce_one(V v, Op op) {
   auto all = v[0];

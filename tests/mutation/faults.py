@@ -178,6 +178,21 @@ PYTHON = (
         ("test_case_table.py",),
     ),
     Fault(
+        "csrc/cpu/lanes.h",
+        "g.end - static_cast<int>((kLanes - 1) / C)",
+        "g.end",
+        "the last short rows of a thread reach into the first of another",
+        ("test_contract_precision.py",),
+    ),
+    Fault(
+        "csrc/cpu/lanes.h",
+        "const int64_t at = C < kLanes || from + kLanes <= C ? from : C - kLanes;\n      typename V::Real v[kLanes];\n"
+        "#pragma GCC unroll 16\n      for (int l = 0;",
+        "const int64_t at = 0;\n      typename V::Real v[kLanes];\n#pragma GCC unroll 16\n      for (int l = 0;",
+        "the first classes of a transposed tile in the place of the last",
+        ("test_case_table.py", "test_contract_values.py"),
+    ),
+    Fault(
         "csrc/cpu/kernels.h",
         "const auto todo = V::iota() >= static_cast<typename V::Int>(begin - k * kLanes);",
         "const auto todo = V::iota() >= static_cast<typename V::Int>(0);",

@@ -14,8 +14,8 @@ SHIPPED = (
     ),
     Fault(
         "csrc/cpu/lanes.h",
-        "load_one(row + j * view.class_stride);",
-        "load_one(row + static_cast<int>(j * view.class_stride));",
+        "load_one(row(l) + j * view.class_stride);",
+        "load_one(row(l) + static_cast<int>(j * view.class_stride));",
         "int32 offsets of classes",
         SHAPES,
     ),

@@ -46,6 +46,10 @@ __device__ __forceinline__ float fast_exp(float x) {
 }
 __device__ __forceinline__ double fast_exp(double x) { return ::exp(x); }
 
+// The larger one; x if y is NaN.
+__device__ __forceinline__ float larger(float x, float y) { return fmaxf(x, y); }  // one instruction
+__device__ __forceinline__ double larger(double x, double y) { return y > x ? y : x; }
+
 // A maximum of -infinity stands for 0, so that -infinity less the maximum is -infinity and not NaN.
 template <class S>
 __device__ __forceinline__ S finite_or_zero(S max) {

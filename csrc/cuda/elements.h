@@ -46,6 +46,13 @@ __device__ __forceinline__ unsigned narrow_halves(float low, float high) {
     return __bfloat16_as_ushort(two.x) | static_cast<unsigned>(__bfloat16_as_ushort(two.y)) << 16;
   }
 }
+// of either two elements the larger one; of a number and NaN, the number
+template <class T>
+__device__ __forceinline__ unsigned larger_halves(unsigned x, unsigned y) {
+  using Two = std::conditional_t<std::is_same_v<T, __half>, __half2, __nv_bfloat162>;
+  const Two larger = __hmax2(reinterpret_cast<const Two&>(x), reinterpret_cast<const Two&>(y));
+  return reinterpret_cast<const unsigned&>(larger);
+}
 
 // 16 bytes of elements. They are kept as words, or the compiler would give each half a register of its own; and they
 // are indexed by constants only, in unrolled loops, or it would put them in memory.
@@ -78,6 +85,26 @@ struct alignas(16) Pack {
         word[2 * e] = static_cast<unsigned>(bits);
         word[2 * e + 1] = static_cast<unsigned>(bits >> 32);
       }
+    }
+  }
+
+  // each element becomes the larger one of itself and x's; x's may be NaN, which is left out
+  __device__ __forceinline__ void raise_to(const Pack& x) {
+    if constexpr (sizeof(T) == 2) {
+#pragma unroll
+      for (int w = 0; w < 4; ++w) word[w] = larger_halves<T>(word[w], x.word[w]);
+    } else {
+      set([&](int e) { return larger(at(e), x.at(e)); });
+    }
+  }
+  __device__ __forceinline__ S largest() const {
+    if constexpr (sizeof(T) == 2) {
+      const unsigned two = larger_halves<T>(larger_halves<T>(word[0], word[1]), larger_halves<T>(word[2], word[3]));
+      return larger(widen_half<T>(two, 0), widen_half<T>(two, 1));
+    } else if constexpr (sizeof(T) == 4) {
+      return larger(larger(at(0), at(1)), larger(at(2), at(3)));
+    } else {
+      return larger(at(0), at(1));
     }
   }
 };

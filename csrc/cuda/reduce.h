@@ -14,10 +14,7 @@ __device__ __forceinline__ unsigned group_mask() {
 template <int kLanes, class S>
 __device__ __forceinline__ S group_max(S x) {
 #pragma unroll
-  for (int step = kLanes / 2; step > 0; step /= 2) {
-    const S other = __shfl_xor_sync(group_mask<kLanes>(), x, step);
-    x = other > x ? other : x;
-  }
+  for (int step = kLanes / 2; step > 0; step /= 2) x = larger(x, __shfl_xor_sync(group_mask<kLanes>(), x, step));
   return x;
 }
 
@@ -44,7 +41,7 @@ __device__ __forceinline__ Sums<S> no_sums() {
 // The sums of both, relative to the larger maximum. An empty or vanished sum stays 0: its factor may be infinite.
 template <class S>
 __device__ __forceinline__ Sums<S> merge(const Sums<S>& x, const Sums<S>& y) {
-  const S max = x.max > y.max ? x.max : y.max, m = finite_or_zero(max);
+  const S max = larger(x.max, y.max), m = finite_or_zero(max);
   const S dx = finite_or_zero(x.max) - m, dy = finite_or_zero(y.max) - m;
   return {max, (x.sum_exp == 0 ? S(0) : x.sum_exp * fast_exp(dx)) + (y.sum_exp == 0 ? S(0) : y.sum_exp * fast_exp(dy)),
           (x.sum + x.count * dx) + (y.sum + y.count * dy), x.count + y.count};

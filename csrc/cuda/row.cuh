@@ -72,15 +72,20 @@ struct Held {
     wait_for_copies();
   }
 
+  // body(x, j) for every pack that is held: its first element is element j of the row
+  template <class Body>
+  __device__ __forceinline__ void for_packs(Body body) {
+#pragma unroll 1
+    for (int k = 0; k < slots; ++k) body(load_pack(slot + k * kSlotStep), first + k * step);
+  }
+
   // body(j, z_j) for every element that is held
   template <class Body>
   __device__ __forceinline__ void for_each(Body body) {
-#pragma unroll 1
-    for (int k = 0; k < slots; ++k) {
-      const Pack<T> x = load_pack(slot + k * kSlotStep);
+    for_packs([&](const Pack<T>& x, int j) {
 #pragma unroll
-      for (int e = 0; e < kSize; ++e) body(first + k * step + e, x.at(e));
-    }
+      for (int e = 0; e < kSize; ++e) body(j + e, x.at(e));
+    });
     for_edges([&](int k, int j) { body(j, edge[k]); });
   }
 
@@ -102,7 +107,10 @@ struct Held {
   __device__ __forceinline__ Sums<S> sums(int y, bool margin) {
     Sums<S> s = no_sums<S>();
     if (y >= 0) mask(y);
-    for_each([&](int, S v) { s.max = v > s.max ? v : s.max; });
+    Pack<T> max = filled<T>(s.max);
+    for_packs([&](const Pack<T>& x, int) { max.raise_to(x); });
+    s.max = max.largest();
+    for_edges([&](int k, int) { s.max = larger(s.max, edge[k]); });
     s.max = group_max<kGroup>(s.max);
     const S m = finite_or_zero(s.max);
     for_each([&](int, S v) { s.sum_exp += fast_exp(v - m); });

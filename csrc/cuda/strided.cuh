@@ -22,7 +22,7 @@ struct Batch {
     Sums<S> s = no_sums<S>();
 #pragma unroll
     for (int k = 0; k < kBatch; ++k)
-      if (begin + k != y && x[k] > s.max) s.max = x[k];
+      if (begin + k != y) s.max = larger(s.max, x[k]);
     const S m = finite_or_zero(s.max);
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) {

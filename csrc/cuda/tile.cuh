@@ -21,7 +21,7 @@ __device__ __forceinline__ Sums<ScalarOf<T>> sums_of_row(const T* z, int C, int 
   Sums<S> s = no_sums<S>();
   for (int j = 0; j < C; ++j) {
     const S v = widen(z[j]);
-    if (j != y && v > s.max) s.max = v;
+    if (j != y) s.max = larger(s.max, v);
   }
   const S m = finite_or_zero(s.max);
   for (int j = 0; j < C; ++j) {

@@ -54,7 +54,7 @@ FAULTS = (
     Fault("half of the lanes summed", "reduce.h", "step > 0; step /= 2) x += ", "step > 1; step /= 2) x += "),
     Fault("the label counts among the others", "row.cuh", "if (y >= 0) mask(y);", ""),
     Fault("the label counts among the others (tile)", "tile.cuh", "if (j == y) continue;", ""),
-    Fault("a maximum that is too low", "row.cuh", "s.max = v > s.max ? v : s.max;", "s.max = v > s.max && v < 60 ? v : s.max;"),
+    Fault("a maximum that is too low", "row.cuh", "max.raise_to(x);", "if (x.largest() < 60) max.raise_to(x);"),
     Fault("(-inf) - (-inf)", "device.h", "return max == -Device<S>::infinity() ? S(0) : max;", "return max;"),
     Fault("infinite factor of an empty sum", "reduce.h", "(x.sum_exp == 0 ? S(0) : x.sum_exp * fast_exp(dx))", "(x.sum_exp * fast_exp(dx))"),
     Fault("sums merged without rescaling", "reduce.h", "x.sum_exp * fast_exp(dx)", "x.sum_exp"),

@@ -1,6 +1,7 @@
 // float16 and bfloat16: storage of 2 bytes, conversions bit-exact as CUDA's (round to nearest even; NaN -> 0x7fff).
 #pragma once
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <type_traits>
 
@@ -75,6 +76,9 @@ inline __half __float2half(float f) { return f; }
 inline __half __float2half_rn(float f) { return f; }
 inline __half __ushort_as_half(unsigned short bits) { return __half::from_bits(bits); }
 inline unsigned short __half_as_ushort(__half h) { return h.bits; }
+inline __half2 __hmax2(__half2 a, __half2 b) {
+  return {std::fmax(float(a.x), float(b.x)), std::fmax(float(a.y), float(b.y))};
+}
 inline float2 __half22float2(__half2 h) { return {h.x, h.y}; }
 inline __half2 __floats2half2_rn(float x, float y) { return {x, y}; }
 inline __half2 __float22half2_rn(float2 f) { return {f.x, f.y}; }
@@ -84,6 +88,9 @@ inline __nv_bfloat16 __float2bfloat16(float f) { return f; }
 inline __nv_bfloat16 __float2bfloat16_rn(float f) { return f; }
 inline __nv_bfloat16 __ushort_as_bfloat16(unsigned short bits) { return __nv_bfloat16::from_bits(bits); }
 inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 b) { return b.bits; }
+inline __nv_bfloat162 __hmax2(__nv_bfloat162 a, __nv_bfloat162 b) {
+  return {std::fmax(float(a.x), float(b.x)), std::fmax(float(a.y), float(b.y))};
+}
 inline float2 __bfloat1622float2(__nv_bfloat162 b) { return {b.x, b.y}; }
 inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) { return {x, y}; }
 inline __nv_bfloat162 __float22bfloat162_rn(float2 f) { return {f.x, f.y}; }

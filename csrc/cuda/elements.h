@@ -30,11 +30,10 @@ __device__ __forceinline__ void narrow(float x, __nv_bfloat16& to) { to = __floa
 // Two elements of half precision in a word, the first one lower.
 template <class T>
 __device__ __forceinline__ float widen_half(unsigned word, int e) {
-  const auto bits = static_cast<unsigned short>(word >> 16 * e);
   if constexpr (std::is_same_v<T, __half>)
-    return __half2float(__ushort_as_half(bits));
-  else
-    return __bfloat162float(__ushort_as_bfloat16(bits));
+    return __half2float(__ushort_as_half(static_cast<unsigned short>(word >> 16 * e)));
+  else  // a bfloat16 is the upper half of a float
+    return __uint_as_float(e == 0 ? word << 16 : word & 0xffff0000);
 }
 template <class T>
 __device__ __forceinline__ unsigned narrow_halves(float low, float high) {

@@ -75,7 +75,7 @@ struct Held {
   // body(x, j) for every pack that is held: its first element is element j of the row
   template <class Body>
   __device__ __forceinline__ void for_packs(Body body) {
-#pragma unroll 1
+#pragma unroll 2
     for (int k = 0; k < slots; ++k) body(load_pack(slot + k * kSlotStep), first + k * step);
   }
 
@@ -113,7 +113,13 @@ struct Held {
     for_edges([&](int k, int) { s.max = larger(s.max, edge[k]); });
     s.max = group_max<kGroup>(s.max);
     const S m = finite_or_zero(s.max);
-    for_each([&](int, S v) { s.sum_exp += fast_exp(v - m); });
+    S part[2] = {0, 0};  // two chains of additions
+    for_packs([&](const Pack<T>& x, int) {
+#pragma unroll
+      for (int e = 0; e < kSize; ++e) part[e % 2] += fast_exp(x.at(e) - m);
+    });
+    for_edges([&](int k, int) { part[k % 2] += fast_exp(edge[k] - m); });
+    s.sum_exp = part[0] + part[1];
     if (margin) return s;
     for_each([&](int j, S v) {
       if (j < 0 || j == y) return;

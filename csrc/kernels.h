@@ -77,14 +77,14 @@ struct Totals {
   double value, weight, targets;
 };
 
-constexpr int kMaxBlocks = 2048;  // of a forward kernel
-constexpr int kCountBlocks = 32;  // of the kernel that counts the targets
+constexpr int kMaxBlocks = 2048;      // of a forward kernel
+constexpr int kMaxCountBlocks = 256;  // of the kernel that counts the targets
 
 // Device memory that one call needs for itself, uninitialised. It is allocated for each call, so that calls on other
 // streams and replays of a captured graph never share it, and the ticket is zeroed by an earlier launch on the stream.
 struct Workspace {
   Totals part[kMaxBlocks];
-  double counts[kCountBlocks];
+  double counts[kMaxCountBlocks];
   unsigned ticket;
 };
 

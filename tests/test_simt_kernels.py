@@ -210,12 +210,26 @@ def test_no_rows_and_all_rows_ignored(kernels):
     none = torch.empty(0, 5), torch.empty(0, dtype=torch.int64)
     assert kernels.forward(*none, packed, reduction=MEAN, grad=True)["loss"].isnan()
     assert kernels.forward(*none, packed, reduction=SUM)["loss"] == 0
+    with tier("cluster"):  # of several blocks even so
+        assert kernels.forward(*none, packed, reduction=MEAN, grad=True)["loss"].isnan()
     logits, target = torch.randn(300, 5), torch.full((300,), -100)
     for save in (False, True):
         made = kernels.forward(logits, target, packed, reduction=MEAN, grad=not save, save=save)
         if save:
             made["grad"] = kernels.backward(logits, target, made, torch.tensor(1.0))
         assert made["loss"].isnan() and (made["grad"] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
+def test_mean_over_more_rows_than_are_counted_at_once(kernels, dtype):
+    kernels.machine = ORDERS[0]
+    N = 256 * 2048 + 777
+    target = torch.randint(2, (N,), dtype=dtype)
+    target[::3] = -100
+    made = kernels.forward(torch.zeros(N, 2), target, tuple(FORMULAS[0].build().packed), reduction=MEAN, grad=True)
+    kept = target != -100
+    assert (made["grad"][~kept] == 0).all()
+    torch.testing.assert_close(made["grad"][kept].abs(), torch.full((int(kept.sum()), 2), 0.5 / kept.sum()))
 
 
 @pytest.mark.parametrize("case", [c for c in ALIGNMENT if c.formula.margin][::11], ids=str)

@@ -15,17 +15,22 @@ struct Label {
   bool ignored;
 };
 
-__device__ __forceinline__ Label label_of(const Rows& rows, int64_t i) {
-  const int64_t y = rows.label(i);
+__device__ __forceinline__ Label as_label(const Rows& rows, int64_t y) {
   return {y >= 0 && y < rows.C ? static_cast<int>(y) : -1, y == rows.ignore_index};
 }
+__device__ __forceinline__ Label label_of(const Rows& rows, int64_t i) { return as_label(rows, rows.label(i)); }
 
-// What row i counts for in mean's divisor. A label out of range makes its own row NaN, not the others.
+// What a row counts for in mean's divisor. A label out of range makes its own row NaN, not the others.
 template <class S>
-__device__ __forceinline__ S target_weight(const Rows& rows, const void* class_weight, int64_t i) {
-  const Label t = label_of(rows, i);
+__device__ __forceinline__ S target_weight(const Label& t, const void* class_weight) {
   if (t.ignored) return 0;
   return class_weight && t.y >= 0 ? static_cast<const S*>(class_weight)[t.y] : S(1);
+}
+
+// The blocks that count the targets, of kCountRows at a time. Not by the card: the sum's order is the same on all.
+constexpr int kCountRows = 2048;
+IMAE_HD int count_blocks(int64_t N) {
+  return static_cast<int>(N < kMaxCountBlocks * kCountRows ? N / kCountRows + 1 : kMaxCountBlocks);
 }
 
 template <class T_>
@@ -41,12 +46,16 @@ struct ForwardJob {
   __device__ __forceinline__ S scale() const {
     if (!reduction.mean_gradient) return S(1);
     double targets = 0;
-    if (gridDim.x > 1) {  // counted by an earlier launch, in parts; in each warp anew, which is cheaper than a barrier
-      static_assert(kCountBlocks == 32);
-      targets = group_sum<32>(reduction.workspace->counts[threadIdx.x % 32]);
+    if (gridDim.x >
+        1) {  // counted by an earlier launch, in parts; added in each warp anew, which is cheaper than a barrier
+      const int parts = count_blocks(rows.N), lane = threadIdx.x % 32;
+#pragma unroll
+      for (int b = 0; b < kMaxCountBlocks; b += 32)
+        targets += lane + b < parts ? reduction.workspace->counts[lane + b] : 0;
+      targets = group_sum<32>(targets);
     } else {
       for (int64_t i = threadIdx.x; i < rows.N; i += blockDim.x)
-        targets += target_weight<S>(rows, rows.class_weight, i);
+        targets += target_weight<S>(label_of(rows, i), rows.class_weight);
       targets = block_sum({0, 0, targets}).targets;
     }
     return static_cast<S>(1 / targets);

@@ -30,8 +30,8 @@ template <class S, class L>
 void prepare_reduction(const Forward& f, const Reduction& r, int blocks, L& on) {
   if (blocks == 1) return;  // it counts for itself, and needs no ticket
   if (r.mean_gradient)
-    on.launch(count_targets<S>, kCountBlocks, BlockShape{kSmallThreads}, static_cast<const Rows&>(f), f.class_weight,
-              r.workspace);
+    on.launch(count_targets<S>, count_blocks(f.N), BlockShape{kSmallThreads}, static_cast<const Rows&>(f),
+              f.class_weight, r.workspace);
   else if (r.loss)
     on.zero(&r.workspace->ticket);
 }

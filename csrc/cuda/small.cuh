@@ -11,9 +11,18 @@ template <class S>
 __global__ void __launch_bounds__(kSmallThreads)
     count_targets(const Rows rows, const void* class_weight, Workspace* workspace) {
   double targets = 0;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kSmallThreads + threadIdx.x; i < rows.N;
-       i += kCountBlocks * kSmallThreads)
-    targets += target_weight<S>(rows, class_weight, i);
+  constexpr int kBatch = kCountRows / kSmallThreads;  // labels that a thread reads at once
+  for (int64_t first = static_cast<int64_t>(blockIdx.x) * kCountRows + threadIdx.x; first < rows.N;
+       first += static_cast<int64_t>(gridDim.x) * kCountRows) {
+    int64_t y[kBatch];
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      const int64_t i = first + k * kSmallThreads;
+      y[k] = i < rows.N ? rows.label(i) : rows.ignore_index;
+    }
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) targets += target_weight<S>(as_label(rows, y[k]), class_weight);
+  }
   targets = block_sum({0, 0, targets}).targets;
   if (threadIdx.x != 0) return;
   workspace->counts[blockIdx.x] = targets;

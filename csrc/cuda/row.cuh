@@ -64,12 +64,18 @@ struct Held {
     has_edges = chunk == 0;
   }
 
-  __device__ __forceinline__ void read() {
+  __device__ __forceinline__ void start_copies() {
     const T* from = z.begin + first;
 #pragma unroll 4
     for (int k = 0; k < slots; ++k) copy_pack_async(slot + k * kSlotStep, from + k * step);
+  }
+  __device__ __forceinline__ void finish_copies() {
     for_edges([&](int k, int j) { edge[k] = j < 0 ? -Device<S>::infinity() : S(widen(z.begin[j])); });
     wait_for_copies();
+  }
+  __device__ __forceinline__ void read() {
+    start_copies();
+    finish_copies();
   }
 
   // body(x, j) for every pack that is held: its first element is element j of the row
@@ -165,24 +171,34 @@ __device__ __forceinline__ void walk_rows(const Job& job, void* shared, int most
   constexpr int kRows = kRowThreads<kLanes> / kLanes;  // of a block, at a time
   constexpr int kGroup = Held<T, kLanes, Blocks>::kGroup;
   const auto& rows = job.rows;
+  const int64_t step = static_cast<int64_t>(gridDim.x / blocks.count()) * kRows;
+  int64_t i = static_cast<int64_t>(blockIdx.x / blocks.count()) * kRows + threadIdx.x / kLanes;
+  int64_t label = i < rows.N ? rows.label(i) : 0;  // always a row ahead, so that no copy waits for it
   const S scale = job.scale();
   Totals totals{0, 0, 0};
   int turn = 0;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x / blocks.count()) * kRows + threadIdx.x / kLanes; i < rows.N;
-       i += static_cast<int64_t>(gridDim.x / blocks.count()) * kRows) {
-    const Label t = label_of(rows, i);
+  for (; i < rows.N; i += step) {
+    const Label t = as_label(rows, label);
     const Span<T> z(static_cast<const T*>(rows.logits) + rows.logits_view.row(i), static_cast<int>(rows.C));
     Held<T, kLanes, Blocks> held(z, shared, blocks);
     const int chunks = z.packs <= most * held.lanes ? 1 : (z.packs + most * held.lanes - 1) / (most * held.lanes);
+    held.place(Job::kForward ? 0 : chunks - 1, most);
+    // the first of the short rows are not worth waiting for their labels; a long one is not worth reading if ignored
+    const bool wanted = kLanes <= 32 || !t.ignored;
+    if (wanted) held.start_copies();
+    if (i + step < rows.N) label = rows.label(i + step);
+    S z_y = 0;
     Coefficients<S> c{0, 0, 0, 0};
-    held.place(Job::kForward && !t.ignored ? 0 : chunks - 1, most);
-    // a short row is not worth waiting for its label; a long one is not worth reading if it is ignored
-    if (kLanes <= 32 || !t.ignored) held.read();
+    if constexpr (Job::kForward)
+      z_y = t.y >= 0 ? S(widen(z.begin[t.y])) : S(0);
+    else
+      c = job.saved(i, scale);
+    if (wanted) held.finish_copies();
     if constexpr (Job::kForward) {
       if (t.ignored) {
         if (held.lane == 0) job.ignore(i);
+        held.place(chunks - 1, most);
       } else {
-        const S z_y = t.y >= 0 ? S(widen(z.begin[t.y])) : S(0);
         Sums<S> sums = held.sums(t.y, job.loss.margin);
         for (int k = 1; k < chunks; ++k) {
           held.place(k, most);
@@ -197,8 +213,6 @@ __device__ __forceinline__ void walk_rows(const Job& job, void* shared, int most
         }
         c = job.evaluate(i, t, sums, z_y, scale, held.lane == 0, totals);
       }
-    } else {
-      c = job.saved(i, scale);
     }
     if (rows.grad) {
       T* grad = static_cast<T*>(rows.grad) + rows.grad_view.row(i);

@@ -66,6 +66,7 @@ FAULTS = (
     Fault("grad_output of the first row for all", "jobs.h", "rows.grad_output_is_scalar ? 0 : i", "0"),
     Fault("the label's store before its pack's", "row.cuh", "if (mine) narrow(g_y, to[y]);", "(void)g_y;"),
     Fault("blocks start at the same row", "row.cuh", "static_cast<int64_t>(blockIdx.x / blocks.count()) * kRows + threadIdx.x / kLanes;", "threadIdx.x / kLanes;"),
+    Fault("the label of the row before", "row.cuh", "label = rows.label(i + step)", "label = rows.label(i)"),
     Fault("maximum folded into the multiplication", "jobs.h", "fast_exp(z - c.max)", "fast_exp(z) * fast_exp(-c.max)"),
     Fault("no barrier before the blocks' parts are read", "cluster.cuh", "group_.sync();  // every block's part", "// every"),
     Fault("no barrier before another block's memory is written", "cluster.cuh", "group_.sync();  // no block writes", "// no"),

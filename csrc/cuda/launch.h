@@ -3,8 +3,8 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <set>
-#include <utility>
+#include <map>
+#include <tuple>
 
 #include "entries.h"
 #include "run.h"
@@ -29,13 +29,8 @@ class Launcher {
   // As many blocks as run at once: each takes its share of the rows, and none waits for a second round.
   template <class Kernel>
   int blocks(Kernel kernel, int64_t wanted, const BlockShape& shape) {
-    if (shape.shared > kSharedUnasked) ask_for_shared(kernel);
-    if (shape.cluster > 1) {
-      const int64_t most = std::min(resident_clusters(kernel, shape), kMaxBlocks / shape.cluster);
-      return static_cast<int>(std::min(std::max<int64_t>(wanted, 1), most)) * shape.cluster;
-    }
-    if (wanted <= 1) return 1;
-    return static_cast<int>(std::min<int64_t>({wanted, resident(kernel, shape), kMaxBlocks}));
+    const int64_t most = std::min(resident(kernel, shape), kMaxBlocks / shape.cluster);
+    return static_cast<int>(std::min(std::max<int64_t>(wanted, 1), most)) * shape.cluster;
   }
 
   void zero(unsigned* at) { note(cudaMemsetAsync(at, 0, sizeof *at, stream_)); }
@@ -70,22 +65,31 @@ class Launcher {
     return value;
   }
 
+  // The blocks, or clusters, that run at once. Asked once by each thread for each shape: the driver takes longer to
+  // answer than to launch.
+  template <class Kernel>
+  int resident(Kernel kernel, const BlockShape& shape) {
+    thread_local std::map<std::tuple<int, const void*, int, size_t, int>, int> known;
+    const std::tuple key(device(), reinterpret_cast<const void*>(kernel), shape.threads, shape.shared, shape.cluster);
+    if (const auto found = known.find(key); found != known.end()) return found->second;
+    if (shape.shared > kSharedUnasked) ask_for_shared(kernel);
+    const int count = shape.cluster > 1 ? resident_clusters(kernel, shape) : resident_blocks(kernel, shape);
+    if (error_ == cudaSuccess) known[key] = count;
+    return count;
+  }
+
   // For all that the card has: were it for what this call takes, another thread's smaller call could lower the limit
-  // before the launch. Asked once by each thread for each kernel, since the driver may wait for copies then.
+  // before the launch.
   template <class Kernel>
   void ask_for_shared(Kernel kernel) {
-    thread_local std::set<std::pair<int, const void*>> asked;
-    const std::pair key(device(), reinterpret_cast<const void*>(kernel));
-    if (asked.contains(key)) return;
     cudaFuncAttributes compiled{};
     note(cudaFuncGetAttributes(&compiled, kernel));
     const auto most = static_cast<int>(card().shared_per_block) - static_cast<int>(compiled.sharedSizeBytes);
     if (error_ == cudaSuccess) note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
-    if (error_ == cudaSuccess) asked.insert(key);
   }
 
   template <class Kernel>
-  int resident(Kernel kernel, const BlockShape& shape) {
+  int resident_blocks(Kernel kernel, const BlockShape& shape) {
     int per_multiprocessor = 1;
     note(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, shape.threads, shape.shared));
     return std::max(1, attribute(cudaDevAttrMultiProcessorCount) * per_multiprocessor);

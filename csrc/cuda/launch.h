@@ -72,10 +72,18 @@ class Launcher {
     thread_local std::map<std::tuple<int, const void*, int, size_t, int>, int> known;
     const std::tuple key(device(), reinterpret_cast<const void*>(kernel), shape.threads, shape.shared, shape.cluster);
     if (const auto found = known.find(key); found != known.end()) return found->second;
+    if (shape.shared > 0) prefer_shared(kernel);
     if (shape.shared > kSharedUnasked) ask_for_shared(kernel);
     const int count = shape.cluster > 1 ? resident_clusters(kernel, shape) : resident_blocks(kernel, shape);
     if (error_ == cudaSuccess) known[key] = count;
     return count;
+  }
+
+  // As much of an SM's memory as can be is shared, not cache: how many blocks run at once depends on it, and what is
+  // copied to shared memory passes the L1 cache by.
+  template <class Kernel>
+  void prefer_shared(Kernel kernel) {
+    note(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
   }
 
   // For all that the card has: were it for what this call takes, another thread's smaller call could lower the limit

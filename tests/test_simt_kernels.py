@@ -130,7 +130,7 @@ def test_each_tier_is_right_at_any_class_count(kernels, case, name):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("KB", [12, 20, 36])
+@pytest.mark.parametrize("KB", [12, 20, 68])
 @pytest.mark.parametrize("cluster", [0, 2, 8])
 def test_rows_longer_than_shared_memory(kernels, dtype, KB, cluster):
     """Held by clusters of 2, 4 and 8 blocks; else read in chunks by such a cluster or, where there is none, a block."""
@@ -147,14 +147,26 @@ def test_rows_longer_than_shared_memory(kernels, dtype, KB, cluster):
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_labels_in_the_part_of_every_block(kernels, blocks, reduction):
     """Among the packs of each block, in each of its slots, and at both unaligned ends; eight rows for a cluster."""
-    kernels.machine = Machine(shared=12 << 10)  # 2 slots a thread
+    kernels.machine = Machine(shared=20 << 10)  # 2 slots a thread, for each of two blocks
     C = blocks * 2048 - 7
     case = Case(FORMULAS[4], C, layout="offset3", reduction=reduction, rows=24)
     target = torch.linspace(0, C - 1, 24).int()
     assert kernels.cluster(case.inputs()[0], target) == blocks
     assert {(y - 1) // 1024 for y in target.tolist()[1:-1]} == set(range(2 * blocks))
     with tier("cluster"):
-        check(kernels, case, [replace(machine, shared=12 << 10) for machine in ORDERS], target)
+        check(kernels, case, [replace(machine, shared=20 << 10) for machine in ORDERS], target)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 4, 8])
+def test_clusters_of_a_wished_number_of_blocks(kernels, monkeypatch, blocks):
+    monkeypatch.setenv("IMAE_EXT_CLUSTER", str(blocks))
+    for C in (5001, 12001):  # one block holds 8192, alone; 12001 it takes in chunks
+        case = Case(FORMULAS[14], C, layout="offset3", reduction="mean", ignored=True, rows=7)
+        logits, target, _ = case.inputs()
+        kernels.machine = Machine(shared=36 << 10)
+        assert kernels.cluster(logits, target) == blocks
+        assert kernels.tier(logits, target, torch.empty_like(logits)) == ("cluster" if blocks > 1 else "row256")
+        check(kernels, case, [replace(machine, shared=36 << 10) for machine in ORDERS])
 
 
 @pytest.mark.parametrize("formula", PARAMETER_SWEEP, ids=str)

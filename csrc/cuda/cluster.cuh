@@ -1,5 +1,5 @@
-// Rows that one block's shared memory cannot hold, on cards with thread block clusters (compute capability 9.0): the
-// blocks of a cluster hold the row together, so that it is read once and its gradient written once. As in row.cuh,
+// Rows of which an SM's shared memory cannot hold two, on cards with thread block clusters (compute capability 9.0):
+// the blocks of a cluster hold the row together, so that it is read once and its gradient written once. As in row.cuh,
 // but the lanes of a row run through all blocks of the cluster, in the order of their ranks.
 #pragma once
 #include "row.cuh"

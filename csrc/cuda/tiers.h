@@ -6,7 +6,7 @@
 //   run.h              choose a tier here, count mean's targets if there are several blocks, launch the tier's kernel
 //   tile.cuh           short rows at any alignment: a thread for each row of a tile in shared memory
 //   row.cuh            longer rows: 2 to 256 threads for each, its packs in shared memory
-//   cluster.cuh        rows that need the shared memory of several blocks
+//   cluster.cuh        rows that leave an SM's shared memory no room for another
 //   strided.cuh        classes that lie apart: a thread for each position
 //   jobs.h             what all kernels do with a row's sums: Forward evaluates formulas.h, Backward reads them back
 //   reduce.h           sums over lanes, warps, blocks and the grid, in a fixed order
@@ -15,6 +15,7 @@
 //   small.cuh          mean's divisor; the scaling of a finished gradient
 #pragma once
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <string_view>
 
@@ -48,7 +49,7 @@ constexpr RowTier kRowTiers[] = {
     {Tier::kRow8, 64},      // 8 lanes read 128 bytes at a time, a cache line
     {Tier::kRow32, 256},    // a warp still needs no barrier
     {Tier::kRow128, 1024},  // small blocks: while one waits at its barrier others load
-    {Tier::kRow256, -1},    // any length
+    {Tier::kRow256, -1},    // any length; clusters where two such blocks do not fit on an SM
 };
 
 constexpr int kMaxCluster = 8;  // blocks; more, not every card with clusters can run
@@ -81,13 +82,15 @@ inline int slots_to_hold(int64_t slots, int threads, const Card& card) {
   return static_cast<int>(slots <= half ? (slots < 1 ? 1 : slots) : slots <= room ? slots : half);
 }
 
-// The blocks of 256 threads that hold a row together, a power of two; kMaxCluster if that many cannot. The fewest:
-// a cluster takes SMs that lie together, and more of them idle for larger ones. Not measured; nor is whether clusters
-// would pay for rows that a block holds, but only alone on its SM.
+// The blocks of 256 threads that hold a row together, a power of two: the fewest of which two fit on an SM, one loading
+// while the other computes; kMaxCluster if that many are too few. Larger clusters leave more SMs idle, for theirs must
+// lie together. Not measured: IMAE_EXT_CLUSTER=1, 2, 4 or 8 names another number, and any gives right results.
 inline int blocks_to_hold(int64_t packs, const Card& card) {
-  int blocks = 1;
-  while (blocks < kMaxCluster && packs > blocks * 256 * slots_of(card, 256)) blocks *= 2;
-  return blocks;
+  const char* wish = std::getenv("IMAE_EXT_CLUSTER");
+  const int64_t held = 256 * (slots_of(card, 256) / 2);  // packs
+  for (int blocks = 1; blocks < kMaxCluster; blocks *= 2)
+    if (wish ? std::atoi(wish) == blocks : packs <= blocks * held) return blocks;
+  return kMaxCluster;
 }
 
 inline Tier choose_tier(const Rows& r, const Card& card) {

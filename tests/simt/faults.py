@@ -111,7 +111,7 @@ def numbers(library: Path) -> None:
             (torch.float32, Machine(7, 3)),
             (torch.bfloat16, Machine(1)),
             (torch.float32, Machine(0, 1, 3, (12 if C >= 5000 else 99) << 10, 0)),
-            *[(torch.float32, Machine(seed, 2, 2, 20 << 10)) for seed in (0, 7) if C >= 5000],  # clusters of 2 and 4
+            *[(torch.float32, Machine(seed, 2, 2, 36 << 10)) for seed in (0, 7) if C >= 5000],  # clusters of 2 and 4
         ):
             for values in ("unit", "scale30", "offset1e4"):
                 layout = ("contiguous", "offset3", "padded", "transposed")[k % 3 if C > 200 else (k + len(values)) % 4]

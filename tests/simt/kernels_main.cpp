@@ -87,8 +87,8 @@ int main() {
         const imae_simt::Machine machine{seed % 4, 2, 2, C == 5000 ? 12 << 10 : 99 << 10, 0};
         run({dtype, N, C, seed++ % 8, strided}, machine);
       }
-    // 24 KB, and blocks that hold 16: two clusters of two, of which one takes two rows
-    run({dtype, 3, 24004 / kSizes[dtype], seed % 8, false}, {seed % 4, 2, 2, 20 << 10, 2});
+    // 24 KB, and blocks that hold 16, two at a time: two clusters of two, of which one takes two rows
+    run({dtype, 3, 24004 / kSizes[dtype], seed % 8, false}, {seed % 4, 2, 2, 36 << 10, 2});
   }
   std::puts("done");
 }

@@ -50,7 +50,8 @@ template <int kLanes, class Job, class L>
 void run_rows(const Job& job, L& on) {
   constexpr int kThreads = kRowThreads<kLanes>;
   const int64_t slots = (packs_of(job.rows) + kLanes - 1) / kLanes;
-  const int most = slots_to_hold(slots, kThreads, on.card());
+  const bool twice = Job::kForward && job.rows.grad;  // in chunks, for the sums and for the gradient
+  const int most = slots_to_hold(slots, twice, kThreads, on.card());
   run_kernel(row_kernel<Job, kLanes>, job, kThreads / kLanes, {kThreads, 16 * size_t(kThreads) * most}, on, most);
 }
 
@@ -59,7 +60,7 @@ template <class Job, class L>
 void run_clusters(const Job& job, L& on) {
   if constexpr (Job::kForward) {
     const int blocks = std::max(2, blocks_to_hold(packs_of(job.rows), on.card())), lanes = 256 * blocks;
-    const int most = slots_to_hold((packs_of(job.rows) + lanes - 1) / lanes, 256, on.card());
+    const int most = slots_to_hold((packs_of(job.rows) + lanes - 1) / lanes, job.rows.grad, 256, on.card());
     const size_t shared = kExchangeBytes<typename Job::S> + 16 * size_t(256) * most;
     if (run_kernel(cluster_kernel<Job>, job, 1, {256, shared, blocks}, on, most)) return;
   }

@@ -76,10 +76,13 @@ inline int64_t slots_of(const Card& card, int threads) {
 }
 
 // How many slots each thread of a row kernel gets; `slots` would hold the row. Two blocks on an SM, one loading while
-// the other computes, or one if only that can hold the row; if none can, two that take it in chunks.
-inline int slots_to_hold(int64_t slots, int threads, const Card& card) {
+// the other computes; or one if only that can hold the row and in chunks it would be read twice; else two that take it
+// in even chunks.
+inline int slots_to_hold(int64_t slots, bool twice, int threads, const Card& card) {
   const int64_t room = slots_of(card, threads), half = room / 2;
-  return static_cast<int>(slots <= half ? (slots < 1 ? 1 : slots) : slots <= room ? slots : half);
+  if (slots <= (twice ? room : half)) return static_cast<int>(slots < 1 ? 1 : slots);
+  const int64_t chunks = (slots + half - 1) / half;
+  return static_cast<int>((slots + chunks - 1) / chunks);
 }
 
 // The blocks of 256 threads that hold a row together, a power of two: the fewest of which two fit on an SM, one loading

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import platform
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.speed import __main__ as tool
-from benchmarks.speed import cases, figures, readme, results, table, targets
+from benchmarks.speed import cases, figures, machine, readme, results, table, targets
 from benchmarks.speed.cases import Case
 from benchmarks.speed.contenders import CONTENDERS, Contender, Step, eager_reference, through_autograd, traced_reference
 from benchmarks.speed.measure import Plan, measure
@@ -80,6 +81,44 @@ def test_json_tells_machine_versions_commit_and_command(written: tuple[Path, str
     assert content["command"].startswith("python -m benchmarks.speed --quick --shapes 64x10 1024x3 2x5x4x4")
     assert "--output" not in content["command"]
     assert platform.node() not in text and str(Path.cwd()) not in text and str(written[0].parent) not in text
+
+
+def test_the_commit_is_gits_or_what_the_environment_says_or_unknown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def sources() -> tuple[object, object]:
+        about = machine.describe("cpu")
+        return about["commit"], about["commit_is_modified"]
+
+    def git(*words: str) -> None:
+        author = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+        subprocess.run(["git", *author, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.delenv("IMAE_COMMIT", raising=False)
+    monkeypatch.delenv("IMAE_DIRTY", raising=False)
+    assert sources() == (None, None)
+    for dirty, modified in (("", None), ("0", False), ("1", True)):
+        monkeypatch.setenv("IMAE_COMMIT", "0123")
+        monkeypatch.setenv("IMAE_DIRTY", dirty)
+        assert sources() == ("0123", modified)
+    git("init")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-m", "one")
+    commit, modified = sources()
+    assert len(str(commit)) == 40 and modified is False
+    (tmp_path / "file").write_text("two")
+    assert sources() == (commit, True)
+
+
+def test_readme_takes_no_results_of_unknown_sources() -> None:
+    run = made_up_run(made_up((64, 10), {"imae": [1.0]}))
+    for modified, text in ((False, "0123456789;"), (True, "0123456789 with changes;"), (None, "perhaps with changes;")):
+        about = {**ABOUT, "commit_is_modified": modified}
+        assert text in readme.speed_section(Run(about, run.labels, run.results))
+    with pytest.raises(ValueError, match="IMAE_COMMIT"):
+        readme.speed_section(Run({**ABOUT, "commit": None}, run.labels, run.results))
 
 
 def test_every_contender_is_timed_or_has_its_reason(written: tuple[Path, str]) -> None:

@@ -23,11 +23,23 @@ def describe(device: str) -> dict[str, Any]:
     """Return date, commit, machine and versions."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": _output("git", "rev-parse", "HEAD"),
-        "commit_is_modified": bool(_output("git", "status", "--porcelain", "--untracked-files=no")),
+        **_sources(),
         "machine": _machine(device),
         "versions": _versions(),
     }
+
+
+def _sources() -> dict[str, Any]:
+    """Return the commit and whether the sources differ from it; None is unknown.
+
+    In a copy without git's data, IMAE_COMMIT and IMAE_DIRTY (0 or 1) may say so.
+    """
+    commit = _output("git", "rev-parse", "HEAD") if (ROOT / ".git").exists() else None
+    if commit:
+        changes = _output("git", "status", "--porcelain", "--untracked-files=no")
+        return {"commit": commit, "commit_is_modified": None if changes is None else changes != ""}
+    dirty = {"0": False, "1": True}.get(os.environ.get("IMAE_DIRTY", ""))
+    return {"commit": os.environ.get("IMAE_COMMIT") or None, "commit_is_modified": dirty}
 
 
 def load() -> float:
@@ -47,7 +59,7 @@ def _machine(device: str) -> dict[str, Any]:
     }
     if device == "cuda":
         machine["gpu"] = torch.cuda.get_device_name(0)
-        machine["driver"] = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+        machine["driver"] = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or None
     return machine
 
 
@@ -89,7 +101,8 @@ def _versions() -> dict[str, str | None]:
 
 
 def _output(*command: str) -> str | None:
+    """Return what a command prints; None if it is not there or fails."""
     try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() or None
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -35,7 +35,12 @@ COLUMNS = {
 
 
 def speed_section(run: Run) -> str:
-    """Write a table for each dtype at the most threads measured, and where, when and how it was measured."""
+    """Write a table for each dtype at the most threads measured, and where, when and how it was measured.
+
+    Refuses results whose commit is not known.
+    """
+    if not run.about["commit"]:
+        raise ValueError("expected results that name their commit: without git's data, set IMAE_COMMIT when measuring")
     most = max(result.case.threads for result in run.results)
     usual = [result for result in run.results if result.case.grad_output == 1 and result.case.leaf]
     parts = []
@@ -115,7 +120,8 @@ def _losses(run: Run) -> str:
 def _where(run: Run) -> str:
     machine, versions = run.about["machine"], run.about["versions"]
     processor = f"{machine['cpu']}, {machine['cores']} cores, {machine['cpu_kernels']}"
-    commit = str(run.about["commit"])[:10] + (" with changes" if run.about["commit_is_modified"] else "")
+    changes = {False: "", True: " with changes", None: ", perhaps with changes"}[run.about["commit_is_modified"]]
+    commit = str(run.about["commit"])[:10] + changes
     return (
         f"{machine.get('gpu') or processor}; torch {versions['torch']}, Python {versions['python']}; commit {commit}; "
         f"{run.about['date']}; `{run.about['command']}`."

@@ -53,9 +53,9 @@ for tool in memcheck racecheck initcheck synccheck; do
   step "$tool" 45 "compute-sanitizer,benchmarks/gpu_shapes.py" ${uncached[@]+"${uncached[@]}"} \
     compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 1 "$python" benchmarks/gpu_shapes.py
 done
-step times 60 "nvidia-smi,benchmarks/gpu_times.py" "$python" benchmarks/gpu_times.py "$out/gpu.json"
+step times 60 "nvidia-smi,benchmarks/gpu_times.py" "$python" -m benchmarks.gpu_times "$out/gpu.json"
 step speed 90 "nvidia-smi,benchmarks/speed/__main__.py" "$python" -m benchmarks.speed --device cuda --quick \
   --shapes 8x10 128x10 8192x10 8192x100 8192x1000 8192x1001 --output "$out/speed.json"
 [ "$dry" = 0 ] || { printf '%-10s %3d s\n' total "$total"; [ "$total" -le 600 ] || failed=1; }
-[ "$dry" = 1 ] || { [ -e "$out/gpu.json" ] && "$python" benchmarks/gpu_times.py --show "$out/gpu.json"; }
+[ "$dry" = 1 ] || { [ -e "$out/gpu.json" ] && "$python" -m benchmarks.gpu_times --show "$out/gpu.json"; }
 exit $failed

@@ -1,16 +1,25 @@
 """Times forward and backward in every tier against the bytes they move and the copy bandwidth of the same run.
 
-python benchmarks/gpu_times.py OUT.json     measures
-python benchmarks/gpu_times.py --show FILE  prints the table
+python -m benchmarks.gpu_times OUT.json     measures, and writes after every shape
+python -m benchmarks.gpu_times --show FILE  prints the table
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+import imae_ext
+
+from .speed import machine
+from .speed.cases import Case
+from .speed.results import write
 
 # (N, C, dtype): at least 128 MB of logits, and the launch-bound shapes of a training step
 SHAPES = [
@@ -32,12 +41,11 @@ SHAPES = [
     (8192, 10, "float32"),
     (8192, 100, "float32"),
 ]
+COPIED = Case((2**18, 2**10), device="cuda")
 
 
 def median_us(call: Callable[[int], object], runs: int = 25) -> float:
     """Median time of one call; call(i) should take another input each time."""
-    import torch
-
     for i in range(5):
         call(i)
     marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(runs)]
@@ -49,63 +57,55 @@ def median_us(call: Callable[[int], object], runs: int = 25) -> float:
     return 1e3 * sorted(begin.elapsed_time(end) for begin, end in marks)[runs // 2]
 
 
-def measure() -> dict:
-    import torch
-
-    import imae_ext
-
-    source = torch.randn(1 << 28, device="cuda")
+def copy_bandwidth() -> float:
+    """Bytes read and written in a second by a copy that no cache holds."""
+    source, _ = COPIED.inputs()
     target = torch.empty_like(source)
-    copy = 2 * source.nbytes / median_us(lambda i, source=source, target=target: target.copy_(source)) * 1e6
-    del source, target
-    rows = []
-    for N, C, name in SHAPES:
-        dtype = getattr(torch, name)
-        nbytes = N * C * dtype.itemsize
-        sets = max(1, min(3, (1 << 31) // nbytes))  # rotate, so that none is in the cache
-        z = [torch.randn(N, C, device="cuda").to(dtype).requires_grad_() for _ in range(sets)]
-        y = torch.randint(C, (N,), device="cuda")
-        grad = torch.empty_like(z[0])
+    return 2 * source.nbytes / median_us(lambda i: target.copy_(source)) * 1e6
 
-        def fused(i: int, z=z, y=y, grad=grad, sets=sets) -> None:
-            imae_ext.value_and_grad(z[i % sets], y, imae_ext.IMAE(), out=grad)
 
-        def autograd(i: int, z=z, y=y, sets=sets) -> None:
-            leaf = z[i % sets]
-            leaf.grad = None
-            imae_ext.imae_loss(leaf, y).backward()
+def row(case: Case, copy: float) -> dict[str, Any]:
+    """Time one shape."""
+    nbytes = case.rows * case.classes * case.torch_dtype.itemsize
+    sets = max(1, min(3, (1 << 31) // nbytes))  # rotate, so that none is in the cache
+    inputs = [(z.requires_grad_(), y) for z, y in (case.inputs(seed) for seed in range(sets))]
+    grad = torch.empty_like(inputs[0][0])
 
-        def torch_eager(i: int, z=z, y=y, sets=sets) -> None:
-            leaf = z[i % sets]
-            leaf.grad = None
-            torch.nn.functional.cross_entropy(leaf, y).backward()
+    def fused(i: int) -> None:
+        imae_ext.value_and_grad(*inputs[i % sets], imae_ext.IMAE(), out=grad)
 
-        times = {f.__name__: median_us(f) for f in (fused, autograd, torch_eager)}
-        of_copy = 2 * nbytes / times["fused"] * 1e6 / copy
-        rows.append({"N": N, "C": C, "dtype": name, "MB": nbytes / 1e6, "us": times, "of_copy_bandwidth": of_copy})
-        del z, y, grad
+    def autograd(i: int) -> None:
+        leaf, y = inputs[i % sets]
+        leaf.grad = None
+        imae_ext.imae_loss(leaf, y).backward()
 
-    def said(*command: str) -> str:
-        try:
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return ""
+    def torch_eager(i: int) -> None:
+        leaf, y = inputs[i % sets]
+        leaf.grad = None
+        cross_entropy(leaf, y).backward()
 
+    times = {f.__name__: median_us(f) for f in (fused, autograd, torch_eager)}
     return {
-        "card": torch.cuda.get_device_name(),
-        "driver": said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "imae_ext": imae_ext.__version__,
-        "commit": said("git", "rev-parse", "HEAD"),
-        "command": " ".join(sys.argv),
-        "copy_GB_per_s": copy / 1e9,
-        "rows": rows,
+        "N": case.rows,
+        "C": case.classes,
+        "dtype": case.dtype,
+        "MB": nbytes / 1e6,
+        "us": times,
+        "of_copy_bandwidth": 2 * nbytes / times["fused"] * 1e6 / copy,
     }
 
 
-def show(result: dict) -> None:
-    print(f"{result['card']}, copy {result['copy_GB_per_s']:.0f} GB/s")
+def measure(path: Path) -> None:
+    copy = copy_bandwidth()
+    about = machine.describe("cuda") | {"command": " ".join(sys.argv), "copy_GB_per_s": copy / 1e9}
+    rows: list[dict[str, Any]] = []
+    for N, C, dtype in SHAPES:
+        rows.append(row(Case((N, C), dtype, device="cuda"), copy))
+        write(path, json.dumps({**about, "rows": rows}, indent=1) + "\n")
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"{result['machine']['gpu']}, copy {result['copy_GB_per_s']:.0f} GB/s")
     print("        N        C dtype       MB   fused us  autograd us  cross_entropy us  % of copy")
     for r in result["rows"]:
         us = r["us"]
@@ -119,7 +119,7 @@ def main() -> None:
     if sys.argv[1] == "--show":
         show(json.loads(Path(sys.argv[2]).read_text()))
     else:
-        Path(sys.argv[1]).write_text(json.dumps(measure(), indent=1) + "\n")
+        measure(Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

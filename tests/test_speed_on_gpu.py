@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import DeviceType
 
+from benchmarks import gpu_times
 from benchmarks.speed import __main__ as tool
 from benchmarks.speed import measure as measuring
 from benchmarks.speed import on_gpu, readme, results, table
@@ -225,6 +227,32 @@ def test_readme_has_the_numbers_of_the_committed_results_or_none(device: str) ->
     assert section == (readme.speed_section(results.load(file)) if committed.returncode == 0 else "")
 
 
+@pytest.mark.usefixtures("fake_device")
+def test_the_times_of_the_tiers_are_written_after_every_shape(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, timed = tmp_path / "times.json", gpu_times.row
+
+    def stopped(case: Case, copy: float) -> dict[str, object]:
+        if case.classes == 5:
+            raise KeyboardInterrupt
+        return timed(case, copy)
+
+    monkeypatch.setattr(gpu_times, "SHAPES", [(64, 3, "float32"), (32, 4, "bfloat16"), (8, 5, "float32")])
+    monkeypatch.setattr(gpu_times, "COPIED", Case((8, 8)))
+    monkeypatch.setattr(gpu_times, "row", stopped)
+    monkeypatch.setattr(gpu_times.machine, "describe", lambda device: {"machine": {"gpu": "A card"}, "commit": "0123"})
+    with pytest.raises(KeyboardInterrupt):
+        gpu_times.measure(path)
+    result = json.loads(path.read_text())
+    assert [(row["N"], row["C"], row["dtype"]) for row in result["rows"]] == [(64, 3, "float32"), (32, 4, "bfloat16")]
+    assert result["commit"] == "0123"
+    for row in result["rows"]:  # every call takes a millisecond by the fake clock
+        assert row["us"] == {"fused": 1000, "autograd": 1000, "torch_eager": 1000}
+    gpu_times.show(result)
+    assert capsys.readouterr().out.startswith("A card, copy 0 GB/s\n")
+
+
 def test_the_gpu_script_keeps_to_ten_minutes() -> None:
     done = subprocess.run(["bash", "benchmarks/gpu.sh", "--dry-run"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -232,5 +260,5 @@ def test_the_gpu_script_keeps_to_ten_minutes() -> None:
     names = [name for name, _ in steps]
     assert names == ["build", "tests", "memcheck", "racecheck", "initcheck", "synccheck", "times", "speed", "total"]
     assert sum(int(seconds) for _, seconds in steps[:-1]) == int(steps[-1][1]) <= 600
-    for needed in ("tests/test_cuda.py", "benchmarks/gpu_shapes.py", "benchmarks/gpu_times.py", "benchmarks.speed"):
+    for needed in ("tests/test_cuda.py", "benchmarks/gpu_shapes.py", "benchmarks.gpu_times", "benchmarks.speed"):
         assert needed in done.stdout

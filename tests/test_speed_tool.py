@@ -170,6 +170,22 @@ def test_prints_a_table_for_each_dtype(written: tuple[Path, str]) -> None:
     assert "Faster than IMAE:" in printed and "0 pass, 0 short, 0 not measured" in printed
 
 
+def test_what_was_measured_stays_when_the_rest_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path, original = tmp_path / "folder" / "run.json", tool.measure
+
+    def stopped(case: Case, *rest: object) -> CaseResult:
+        if case.shape == (9, 3):
+            raise KeyboardInterrupt
+        return original(case, *rest)
+
+    monkeypatch.setattr(tool, "measure", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        words = ["--quick", "--seconds", "0.01", "--shapes", "8x3", "9x3", "--only", "copy", "--output", str(path)]
+        tool.main(words)
+    assert [result.case.shape for result in results.load(path).results] == [(8, 3)]
+    assert [file.name for file in path.parent.iterdir()] == ["run.json"]
+
+
 # How it measures
 
 

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.speed`: time the matrix, print it and the targets, and write it as JSON."""
+"""`python -m benchmarks.speed`: time the matrix, write it as JSON after every case, and print it and the targets."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -71,15 +71,13 @@ def command(options: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def measure_all(chosen: Sequence[cases.Case], how: Plan, only: Sequence[str] | None = None) -> list[CaseResult]:
+def measure_all(chosen: Sequence[cases.Case], how: Plan, only: Sequence[str] | None = None) -> Iterator[CaseResult]:
     """Time the cases one after the other, under a progress bar."""
     contenders = [each for each in EVERYONE if only is None or each.key in only]
-    results = []
     with tqdm(chosen, unit="case", dynamic_ncols=True) as bar:
         for case in bar:
             bar.set_description(f"{table.heading(case)}, {case.name}")
-            results.append(measure(case, contenders, how))
-    return results
+            yield measure(case, contenders, how)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -91,16 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if (before := machine.load()) > BUSY:
         print(f"The machine is busy (load {before}): expect longer times and wider spreads.")
     how = plan(options)
-    results = measure_all(chosen_cases(options), how, options.only)
     about |= {"command": command(options), "settings": vars(how)}
-    run = Run(about, labels(), results)
-
+    run = Run(about, labels(), [])
     path = options.output or FOLDER / ("quick.json" if options.quick else f"{options.device}.json")
-    save(run, path)
-    for name, group in groupby(results, key=lambda result: table.heading(result.case)):
+    for result in measure_all(chosen_cases(options), how, options.only):
+        run.results.append(result)
+        save(run, path)
+    for name, group in groupby(run.results, key=lambda result: table.heading(result.case)):
         print(f"\n{name}\n{table.timing_table(list(group), run.labels)}")
-    print(f"\n{table.losses_table(results, run.labels)}\n")
-    print(table.targets_table(targets.check(results)))
+    print(f"\n{table.losses_table(run.results, run.labels)}\n")
+    print(table.targets_table(targets.check(run.results)))
     print(f"\nWritten: {path}")
 
 

@@ -113,8 +113,15 @@ def save(run: Run, path: Path) -> None:
     content = {**run.about, "contenders": run.labels, "cases": [_case(result) for result in run.results]}
     text = json.dumps(content, indent=1)
     text = re.sub(r"\[([^\[\]{}\"]*)\]", lambda found: "[" + " ".join(found[1].split()) + "]", text)
+    write(path, text + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    """Write beside the file and move it there: stopped at any moment, the file is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n")
+    beside = path.with_name(f"{path.name}.new")
+    beside.write_text(text)
+    beside.replace(path)
 
 
 def load(path: Path) -> Run:

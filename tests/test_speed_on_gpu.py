@@ -162,24 +162,29 @@ def test_they_say_where_they_do_not_run() -> None:
 
 
 def test_events_of_a_profile_are_told_apart() -> None:
-    def event(name: str, start: float, device: DeviceType = DeviceType.CPU, end: float | None = None) -> object:
-        return SimpleNamespace(name=name, device_type=device, time_range=SimpleNamespace(start=start, end=end or start))
+    def event(
+        name: str, start: float, device: DeviceType = DeviceType.CPU, end: float = 0, note: bool = False
+    ) -> object:
+        time_range = SimpleNamespace(start=start, end=end or start)
+        return SimpleNamespace(name=name, device_type=device, time_range=time_range, is_user_annotation=note)
 
     gpu = DeviceType.CUDA
     events = [
         event("cudaDeviceSynchronize", 50),  # the profiler's own
+        event("void at::native::fill_kernel<float>", 0.5, gpu),  # before the call
         event("void imae::scale_kernel<float>", 12, gpu),
         event("void imae::tile_kernel<float>", 11, gpu),
         event("Memset (Device)", 10, gpu),
-        event(MARK, 10, gpu),  # the mark's shadow on the device
-        event(MARK, 1, end=9),
+        event(MARK, 10, gpu, note=True),  # the mark's shadow on the device
+        event("Optimizer.step#SGD.step", 11, gpu, note=True),
+        event(MARK, 1, end=9, note=True),
         event("cudaStreamSynchronize", 5),
         event("cudaLaunchKernelExC", 4),
     ]
     kernels = "void imae::tile_kernel<float>", "void imae::scale_kernel<float>"
     assert sort(events) == Queued(kernels, ("Memset (Device)",), ("cudaStreamSynchronize",))
     with pytest.raises(ValueError, match="expected one mark"):
-        sort(events[:4])
+        sort(events[:5])
 
 
 @pytest.mark.filterwarnings("ignore:CUDA is not available")
@@ -188,7 +193,7 @@ def test_a_call_is_profiled_once_it_is_warm(monkeypatch: pytest.MonkeyPatch) -> 
     calls = []
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: calls.append("synchronised"))
     assert queued(lambda: calls.append("called")) == Queued((), (), ())
-    assert calls == ["called", "synchronised"] * 2
+    assert calls == ["called", "synchronised", "synchronised", "called", "synchronised"]
 
 
 def made_up_run(device: str = "cuda") -> Run:

@@ -23,10 +23,17 @@ class Queued:
 
 
 def queued(call: Callable[[], object]) -> Queued:
-    """Profile one call, after one that was not looked at."""
+    """Profile one call, after one that was not looked at.
+
+    A profiler that was attached once may slow the process's launches from then on: time first.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     call()
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        for _ in range(3):
+            torch.ones(1, device=device)  # it may miss the first kernels
+        torch.cuda.synchronize()
         with record_function(MARK):
             call()
         torch.cuda.synchronize()  # or the profiler would miss the kernels; after the mark, so not counted
@@ -34,12 +41,18 @@ def queued(call: Callable[[], object]) -> Queued:
 
 
 def sort(events: Iterable[Any]) -> Queued:
-    """Tell a profile's events apart. Waits count within the mark: the profiler itself waits at its end."""
+    """Tell a profile's events apart, from the mark on; waits within it: the profiler itself waits at its end."""
     events = sorted(events, key=lambda event: event.time_range.start)
-    on_device = [event.name for event in events if event.device_type == DeviceType.CUDA and event.name != MARK]
     marks = [event.time_range for event in events if event.device_type == DeviceType.CPU and event.name == MARK]
     if len(marks) != 1:
         raise ValueError(f"expected one mark of the call in the profile, got {len(marks)}")
+    on_device = [
+        event.name
+        for event in events
+        if event.device_type == DeviceType.CUDA
+        and not event.is_user_annotation  # the shadow of a record_function, such as the mark's or an optimizer's
+        and event.time_range.start >= marks[0].start
+    ]
     memory = tuple(name for name in on_device if name.startswith(("Memcpy", "Memset")))
     waits = tuple(
         event.name

@@ -20,7 +20,7 @@ from benchmarks.speed import measure as measuring
 from benchmarks.speed import on_gpu, readme, results, table
 from benchmarks.speed.cases import Case
 from benchmarks.speed.contenders import Unavailable, expected_gradient
-from benchmarks.speed.measure import Plan, measure
+from benchmarks.speed.measure import Plan, look_into_queue, measure
 from benchmarks.speed.queued import MARK, Queued, queued, sort
 from benchmarks.speed.results import CaseResult, Run, Timing
 
@@ -95,13 +95,42 @@ def on_device(shape: tuple[int, ...] = (128, 10), **options: object) -> Case:
 
 @pytest.mark.usefixtures("fake_device")
 def test_every_contender_is_measured_with_its_memory_and_queue() -> None:
-    result = measure(on_device(), on_gpu.ON_GPU, Plan(seconds=0.01, min_rounds=3, compile="none"))
+    timed = measure(on_device(), on_gpu.ON_GPU, Plan(seconds=0.01, min_rounds=3, compile="none"))
+    assert all(timing.queued is None for timing in timed.timings.values())
+    result = look_into_queue(timed, on_gpu.ON_GPU)
     assert not result.not_run and set(result.timings) == set(CONTENDERS)
     for key, timing in result.timings.items():
         assert timing.peak_bytes == 3000 and timing.queued == KERNELS
         assert (timing.gradient_error is None) == key.startswith("step_")
     text = table.timing_table([result], tool.labels())
     assert re.search(r"IMAE, CUDA graph .* 3 +0 +0\.00$", text, re.MULTILINE), text
+
+
+@pytest.mark.usefixtures("fake_device")
+def test_nothing_is_profiled_before_everything_is_timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A profiler may slow launches from then on, most those who launch most."""
+    did: list[str] = []
+    timed = measuring._run_rounds
+    monkeypatch.setattr(measuring, "_run_rounds", lambda *rest: (did.append("timed"), timed(*rest))[1])
+    monkeypatch.setattr(measuring, "queued", lambda run: (did.append("profiled"), KERNELS)[1])
+    about = made_up_run().about
+    monkeypatch.setattr(tool.machine, "describe", lambda device: {**about, "machine": {"cpu_kernels": "avx2"}})
+    words = ["--device", "cuda", "--quick", "--seconds", "0.01", "--shapes", "8x3", "9x3", "--only", "imae", "cce"]
+    tool.main([*words, "--output", str(tmp_path / "run.json")])
+    assert did == ["timed"] * 2 + ["profiled"] * 4
+    for result in results.load(tmp_path / "run.json").results:
+        assert [timing.queued for timing in result.timings.values()] == [KERNELS] * 2
+
+
+@pytest.mark.usefixtures("fake_device")
+def test_a_contender_that_cannot_be_profiled_keeps_its_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(run: object) -> Queued:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(measuring, "queued", fails)
+    result = made_up_run().results[0]
+    with pytest.warns(UserWarning, match="128x10, IMAE, CUDA graph: not profiled: RuntimeError: out of memory"):
+        assert look_into_queue(result, [CONTENDERS["imae_graph"]]) == result
 
 
 @pytest.mark.usefixtures("fake_device")

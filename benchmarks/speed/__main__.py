@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from . import cases, machine, table, targets
 from .contenders import CONTENDERS
-from .measure import Plan, measure
+from .measure import Plan, look_into_queue, measure
 from .on_gpu import ON_GPU
 from .peers import PEERS
-from .results import FOLDER, CaseResult, Run, save
+from .results import FOLDER, Run, save
 
 EVERYONE = (*CONTENDERS, *PEERS, *ON_GPU)
 BUSY = 0.5  # a load above which others are taking part of the machine
@@ -71,13 +71,12 @@ def command(options: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def measure_all(chosen: Sequence[cases.Case], how: Plan, only: Sequence[str] | None = None) -> Iterator[CaseResult]:
-    """Time the cases one after the other, under a progress bar."""
-    contenders = [each for each in EVERYONE if only is None or each.key in only]
+def under_bar(chosen: Sequence[cases.Case], verb: str) -> Iterator[cases.Case]:
+    """Go through the cases under a progress bar."""
     with tqdm(chosen, unit="case", dynamic_ncols=True) as bar:
         for case in bar:
-            bar.set_description(f"{table.heading(case)}, {case.name}")
-            yield measure(case, contenders, how)
+            bar.set_description(f"{verb} {table.heading(case)}, {case.name}")
+            yield case
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -92,9 +91,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     about |= {"command": command(options), "settings": vars(how)}
     run = Run(about, labels(), [])
     path = options.output or FOLDER / ("quick.json" if options.quick else f"{options.device}.json")
-    for result in measure_all(chosen_cases(options), how, options.only):
-        run.results.append(result)
+    contenders = [each for each in EVERYONE if options.only is None or each.key in options.only]
+    chosen = chosen_cases(options)
+    for case in under_bar(chosen, "timing"):
+        run.results.append(measure(case, contenders, how))
         save(run, path)
+    if options.device == "cuda":
+        for i, _ in enumerate(under_bar(chosen, "profiling")):
+            run.results[i] = look_into_queue(run.results[i], contenders)
+            save(run, path)
     for name, group in groupby(run.results, key=lambda result: table.heading(result.case)):
         print(f"\n{name}\n{table.timing_table(list(group), run.labels)}")
     print(f"\n{table.losses_table(run.results, run.labels)}\n")

@@ -8,9 +8,10 @@ import math
 import random
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch._dynamo.utils
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from .cases import Case, worth_compiling
 from .contenders import Contender, Step, Unavailable, expected_gradient
-from .queued import Queued, queued
+from .queued import queued
 from .results import CaseResult, Timing
 
 BLOCK = 1e-3  # seconds that one timing lasts at least, by repeating short passes
@@ -47,7 +48,6 @@ class _Runner:
     untimed: int  # passes before it
     gradient_error: float | None
     peak_bytes: int | None
-    queued: Queued | None
 
 
 def measure(case: Case, contenders: Sequence[Contender], plan: Plan) -> CaseResult:
@@ -69,10 +69,27 @@ def measure(case: Case, contenders: Sequence[Contender], plan: Plan) -> CaseResu
     if _compilations() != graphs:
         raise RuntimeError(f"{case.name}: something was compiled while it was timed")
     timings = {
-        key: Timing(runner.calls, tuple(rounds[key]), runner.gradient_error, runner.peak_bytes, runner.queued)
+        key: Timing(runner.calls, tuple(rounds[key]), runner.gradient_error, runner.peak_bytes)
         for key, runner in runners.items()
     }
     return CaseResult(case, timings, not_run)
+
+
+def look_into_queue(result: CaseResult, contenders: Sequence[Contender]) -> CaseResult:
+    """Add what each contender that was timed puts in a GPU's queue. For when nothing is timed any more: see queued."""
+    torch._dynamo.reset()
+    inputs = result.case.inputs()
+    timings = dict(result.timings)
+    for contender in contenders:
+        if contender.key not in timings:
+            continue
+        try:
+            seen = queued(contender.prepare(result.case, *inputs).run)
+        except Exception as error:  # the times stand without it
+            warnings.warn(f"{result.case.name}, {contender.label}: not profiled: {_reason(error)}", stacklevel=2)
+        else:
+            timings[contender.key] = replace(timings[contender.key], queued=seen)
+    return replace(result, timings=timings)
 
 
 def _run_rounds(case: Case, runners: dict[str, _Runner], plan: Plan) -> dict[str, list[float | None]]:
@@ -113,11 +130,10 @@ def _warm_up(
     once = clock(steps, 1)
     if once < 1e-1:
         once = min(once, clock(steps, 1), clock(steps, 1))
-    on_gpu = case.device == "cuda"
-    peak_bytes, in_queue = (_peak_bytes(prepared[0]), queued(prepared[0].run)) if on_gpu else (None, None)
+    peak_bytes = _peak_bytes(prepared[0]) if case.device == "cuda" else None
     calls = max(1, math.ceil(BLOCK / once))
     untimed = 1 if once < UNTIMED_BELOW else 0
-    return _Runner(steps, calls, (calls + untimed) * once, untimed, gradient_error, peak_bytes, in_queue)
+    return _Runner(steps, calls, (calls + untimed) * once, untimed, gradient_error, peak_bytes)
 
 
 def _gradient_error(case: Case, found: Tensor | None, expected: Tensor | None) -> float | None:

@@ -38,7 +38,7 @@ def timing_table(results: Sequence[CaseResult], labels: Mapping[str, str]) -> st
     Two columns compare within rounds, as medians: the time over that of IMAE, and over that of a plain copy. On a GPU
     the last ones are the kernels, copies and fills of a pass, how often the host waits in it, and the memory it takes.
     """
-    on_gpu = any(timing.queued for result in results for timing in result.timings.values())
+    on_gpu = any(result.case.device == "cuda" for result in results)
     header = ["", "median", "quartiles", "least", "GB/s", "/ IMAE", "/ copy", *["queued", "waits", "MB"] * on_gpu]
     rows: list[list[str]] = []
     for result in results:
@@ -110,10 +110,9 @@ def _not_run(results: Sequence[CaseResult], labels: Mapping[str, str]) -> list[s
 
 
 def _on_gpu(timing: Timing) -> tuple[str, str, str]:
-    if timing.queued is None or timing.peak_bytes is None:
-        return "", "", ""
-    all_queued = len(timing.queued.kernels) + len(timing.queued.memory)
-    return str(all_queued), str(len(timing.queued.waits)), f"{timing.peak_bytes / 1e6:.2f}"
+    seen = timing.queued
+    in_queue, waits = (str(len(seen.kernels) + len(seen.memory)), str(len(seen.waits))) if seen else ("", "")
+    return in_queue, waits, "" if timing.peak_bytes is None else f"{timing.peak_bytes / 1e6:.2f}"
 
 
 def _ratio(ratio: Spread | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import platform
 import subprocess
 import time
@@ -135,7 +136,11 @@ def test_every_contender_is_timed_or_has_its_reason(written: tuple[Path, str]) -
 def test_numbers_follow_from_the_rounds(written: tuple[Path, str]) -> None:
     for entry in json.loads(written[0].read_text())["cases"]:
         copy = entry["timings"]["copy"]["rounds_us"]
-        for timing in entry["timings"].values():
+        elements = math.prod(entry["case"]["shape"])
+        rows = elements // entry["case"]["shape"][1]
+        copied = 2 * elements * (4 if entry["case"]["dtype"] == "float32" else 2)
+        assert entry["bytes"] == copied + 2 * 8 * rows  # int64 labels, counted and looked up
+        for key, timing in entry["timings"].items():
             rounds = timing["rounds_us"]
             assert len(rounds) == len(copy) >= 3
             assert timing["median_us"] == pytest.approx(median(rounds), rel=1e-3)
@@ -143,7 +148,8 @@ def test_numbers_follow_from_the_rounds(written: tuple[Path, str]) -> None:
             assert 0 < timing["min_us"] <= low <= timing["median_us"] <= high
             ratio = median(above / below for above, below in zip(rounds, copy, strict=True))
             assert timing["over_copy"] == pytest.approx(ratio, rel=1e-3)
-            assert timing["gigabytes_per_s"] == pytest.approx(1e-3 * entry["bytes"] / timing["median_us"], rel=2e-3)
+            moved = copied if key in ("copy", "clone") else entry["bytes"]
+            assert timing["gigabytes_per_s"] == pytest.approx(1e-3 * moved / timing["median_us"], rel=2e-3)
         assert entry["timings"]["imae"]["over_imae"] == 1
 
 
@@ -248,6 +254,17 @@ def test_targets_pass_or_fall_short_or_were_not_measured() -> None:
     assert [outcome.verdict for outcome in outcomes] == ["pass", "short", "not measured"]
     text = table.targets_table(outcomes)
     assert "1 pass, 1 short, 1 not measured" in text and "not measured: cross_entropy: why" in text
+
+
+def test_bandwidth_counts_the_labels() -> None:
+    """At C = 10 a pass that is as fast as a copy by the byte takes a fifth longer: 96 bytes a row, not 80."""
+    shape = (2**23, 10)
+    times: dict[str, list[float | None]] = {"copy": [80.0], "imae_out": [96.0]}
+    outcomes = {o.target.says: o for o in targets.check([made_up(shape, times, device="cuda")])}
+    found = outcomes["bandwidth of IMAE, reused buffer / copy"]
+    assert found.ratio == results.Spread(1, 1, 1) and found.verdict == "pass"
+    times["imae_out"] = [96 / 0.84]
+    assert targets.check([made_up(shape, times, device="cuda")])[0].verdict == "short"
 
 
 def test_default_matrix_has_every_target_in_every_dtype_and_number_of_threads() -> None:

@@ -31,6 +31,8 @@ SCALED_SHAPES: tuple[Shape, ...] = ((8192, 1000),)  # measured with grad_output 
 GPU_CLASSES = (2, 10, 14, 100, 365, 1000, 1001, 4096, 21841, 32000, 50257, 128256, 151936, 256000)
 LARGE = 256 * 2**20  # bytes of a tensor that no cache holds
 
+LABEL = 8  # bytes: int64
+
 DTYPES = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16")}
 
 
@@ -69,9 +71,14 @@ class Case:
         return math.prod(self.shape) // self.classes
 
     @property
-    def bytes(self) -> int:
-        """What one pass moves at the least: the logits in, the gradient out."""
+    def copied(self) -> int:
+        """The bytes that a copy of the logits moves: in and out."""
         return 2 * math.prod(self.shape) * self.torch_dtype.itemsize
+
+    @property
+    def bytes(self) -> int:
+        """What one pass moves: the logits in, the gradient out, and the labels twice, for mean counts them first."""
+        return self.copied + 2 * self.rows * LABEL
 
     def inputs(self, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Return logits and target, decided by the seed."""

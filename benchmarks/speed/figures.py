@@ -54,7 +54,7 @@ def roofline(run: Run, path: Path) -> None:
         for axes, name in zip(row[0], headings, strict=True):
             _bandwidths(axes, [result for result in chosen if heading(result.case) == name], run.labels)
             axes.set(title=name, xlabel="C, classes")
-        row[0][0].set_ylabel("logits in, gradient out: GB/s")
+        row[0][0].set_ylabel("logits and labels in, gradient out: GB/s")
         figure.suptitle("Bandwidth of a forward and backward pass", x=0.005, ha="left", fontsize=12)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)

@@ -14,7 +14,8 @@ from .cases import Case
 from .queued import Queued
 
 FOLDER = Path(__file__).parent / "results"
-NO_RIVALS = ("imae", "imae_out", "imae_handed_on", "cce", "cce_out", "copy", "clone")
+COPIES = ("copy", "clone")
+NO_RIVALS = ("imae", "imae_out", "imae_handed_on", "cce", "cce_out", *COPIES)
 # Which of ours does the same as a rival, where that is not IMAE through autograd.
 COUNTERPARTS = {
     "cross_entropy_forward": "imae_forward",
@@ -85,7 +86,8 @@ class CaseResult:
 
     def bandwidth(self, key: str) -> float:
         """Return the bytes that a pass has to move, by its time, in GB/s."""
-        return self.case.bytes / self.timings[key].median * 1e-3
+        moved = self.case.copied if key in COPIES else self.case.bytes
+        return moved / self.timings[key].median * 1e-3
 
 
 @dataclass(frozen=True)

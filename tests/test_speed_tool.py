@@ -52,7 +52,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Run the tool on tiny shapes; return its JSON file and what it printed."""
     path = tmp_path_factory.mktemp("speed") / "run.json"
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(printed), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMAE_COMMIT", "0123456789abcdef")  # for a copy without git's data
         options = ["--quick", "--seconds", "0.01", "--shapes", *SHAPES, "--dtype", "float32", "bfloat16"]
         tool.main([*options, "--output", str(path)])
     return path, printed.getvalue()
@@ -190,6 +191,63 @@ def test_what_was_measured_stays_when_the_rest_is_not(monkeypatch: pytest.Monkey
         tool.main(words)
     assert [result.case.shape for result in results.load(path).results] == [(8, 3)]
     assert [file.name for file in path.parent.iterdir()] == ["run.json"]
+
+
+def test_a_run_goes_on_where_it_was_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path, measured = tmp_path / "run.json", []
+    about = {**ABOUT, "machine": {**ABOUT["machine"], "load_before": 0.1}}
+
+    def made(case: Case, *rest: object) -> CaseResult:
+        measured.append(case.shape)
+        return made_up(case.shape, {"copy": [float(len(measured))]})
+
+    def go(*words: str, **other: object) -> None:
+        about["machine"]["load_before"] += 0.1  # of no matter
+        monkeypatch.setattr(tool.machine, "describe", lambda device: {**about, **other})
+        tool.main(["--quick", "--output", str(path), "--only", "copy", *words])
+
+    monkeypatch.setattr(tool, "measure", made)
+    go("--shapes", "8x3", "9x3")
+    go("--shapes", "9x3", "10x3", "--resume")
+    assert measured == [(8, 3), (9, 3), (10, 3)]
+    run = results.load(path)
+    assert [(result.case.shape, result.timings["copy"].median) for result in run.results] == [
+        *(((8, 3), 1.0), ((9, 3), 2.0), ((10, 3), 3.0)),
+    ]
+    first, second = run.about["command"].split("; ")
+    assert "8x3 9x3" in first and "9x3 10x3" in second and "--resume" not in second
+    written = path.read_text()
+    for words, other, reason in (
+        ([], {"commit": "4567"}, "commit differ"),
+        ([], {"versions": {"torch": "3"}}, "versions differ"),
+        ([], {"machine": {**about["machine"], "cpu": "Another"}}, "machine differ"),
+        (["--seconds", "9"], {}, "settings differ"),
+        (["--only", "clone"], {}, "settings differ"),
+        ([], {"commit_is_modified": True}, "commit_is_modified differ"),
+    ):
+        with pytest.raises(SystemExit, match=reason):
+            go("--shapes", "8x3", *words, "--resume", **other)
+    assert path.read_text() == written and len(measured) == 3
+    for unknown in ({"commit": None}, {"commit_is_modified": None}):
+        go("--shapes", "8x3", **unknown)
+        with pytest.raises(SystemExit, match="may have changed"):
+            go("--shapes", "9x3", "--resume", **unknown)
+
+
+def test_a_case_without_the_memory_for_it_does_not_end_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def made(case: Case, *rest: object) -> CaseResult:
+        if case.shape == (8, 3):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 GiB.")
+        return made_up(case.shape, {"copy": [1.0]})
+
+    monkeypatch.setattr(tool, "measure", made)
+    tool.main(["--quick", "--shapes", "8x3", "9x3", "--only", "copy", "--output", str(tmp_path / "run.json")])
+    run = results.load(tmp_path / "run.json")
+    reason = "out of memory among the others: CUDA out of memory"
+    assert [result.not_run for result in run.results] == [{"copy": reason}, {}]
+    assert reason in capsys.readouterr().out and "| 8x3 | - |" in readme.speed_section(made_up_run(*run.results))
 
 
 # How it measures

@@ -7,7 +7,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from . import cases, machine, table, targets
@@ -15,7 +17,7 @@ from .contenders import CONTENDERS
 from .measure import Plan, look_into_queue, measure
 from .on_gpu import ON_GPU
 from .peers import PEERS
-from .results import FOLDER, Run, save
+from .results import FOLDER, CaseResult, Run, load, save
 
 EVERYONE = (*CONTENDERS, *PEERS, *ON_GPU)
 BUSY = 0.5  # a load above which others are taking part of the machine
@@ -33,6 +35,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--compile", choices=["none", "some", "all"], help="where the compiled contenders take part")
     parser.add_argument("--only", nargs="+", metavar="KEY", help=f"contenders: {' '.join(labels())}")
     parser.add_argument("--seconds", type=float, help="time for each case, compiling not counted; default: 3")
+    parser.add_argument("--resume", action="store_true", help="keep and skip what the file has of this very commit")
     parser.add_argument("--output", type=Path, help="JSON file; default: results/DEVICE.json, or quick.json")
     options = parser.parse_args(arguments)
     if unknown := set(options.only or ()) - set(labels()):
@@ -58,10 +61,10 @@ def chosen_cases(options: argparse.Namespace) -> list[cases.Case]:
 
 
 def command(options: argparse.Namespace) -> str:
-    """Return what to type to repeat this run; the place of the results is left out."""
+    """Return what to type to repeat this run; the place of the results is left out, and whether some were there."""
     words = ["python", "-m", "benchmarks.speed"]
     for name, value in vars(options).items():
-        if name == "output" or value in (None, False) or (name, value) == ("device", "cpu"):
+        if name in ("output", "resume") or value in (None, False) or (name, value) == ("device", "cpu"):
             continue
         words.append("--" + name.replace("_", "-"))
         if isinstance(value, list):
@@ -79,6 +82,20 @@ def under_bar(chosen: Sequence[cases.Case], verb: str) -> Iterator[cases.Case]:
             yield case
 
 
+def begun(path: Path, about: dict[str, Any]) -> Run:
+    """Read a run to go on with: of the same commit, machine, versions and settings. Another is not overwritten."""
+    run = load(path)
+    load_before = {"load_before": about["machine"]["load_before"]}
+    same = ("commit", "commit_is_modified", "machine", "versions", "settings")
+    then = run.about | {"machine": run.about["machine"] | load_before}
+    if differing := [name for name in same if then[name] != about[name]]:
+        raise SystemExit(f"{path} cannot be resumed, its {', '.join(differing)} differ: name another by --output")
+    if about["commit"] is None or about["commit_is_modified"] is not False:
+        raise SystemExit(f"{path} cannot be resumed: the sources may have changed since the commit")
+    commands = dict.fromkeys([*run.about["command"].split("; "), about["command"]])
+    return Run(about | {"command": "; ".join(commands)}, labels(), run.results)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the tool."""
     options = parse(arguments)
@@ -88,19 +105,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if (before := machine.load()) > BUSY:
         print(f"The machine is busy (load {before}): expect longer times and wider spreads.")
     how = plan(options)
-    about |= {"command": command(options), "settings": vars(how)}
-    run = Run(about, labels(), [])
+    about |= {"command": command(options), "settings": {**vars(how), "only": options.only}}
     path = options.output or FOLDER / ("quick.json" if options.quick else f"{options.device}.json")
+    run = begun(path, about) if options.resume and path.exists() else Run(about, labels(), [])
     contenders = [each for each in EVERYONE if options.only is None or each.key in options.only]
-    chosen = chosen_cases(options)
-    for case in under_bar(chosen, "timing"):
-        run.results.append(measure(case, contenders, how))
+    done = {result.case for result in run.results}
+    for case in under_bar([case for case in chosen_cases(options) if case not in done], "timing"):
+        try:
+            run.results.append(measure(case, contenders, how))
+        except torch.OutOfMemoryError as error:
+            reason = f"out of memory among the others: {str(error).partition('.')[0]}"
+            run.results.append(CaseResult(case, {}, {contender.key: reason for contender in contenders}))
         save(run, path)
     if options.device == "cuda":
-        for i, _ in enumerate(under_bar(chosen, "profiling")):
-            run.results[i] = look_into_queue(run.results[i], contenders)
+        places = {result.case: i for i, result in enumerate(run.results) if not result.profiled}
+        for case in under_bar(list(places), "profiling"):
+            run.results[places[case]] = look_into_queue(run.results[places[case]], EVERYONE)
             save(run, path)
-    for name, group in groupby(run.results, key=lambda result: table.heading(result.case)):
+    by_table = sorted(run.results, key=lambda result: table.heading(result.case))
+    for name, group in groupby(by_table, key=lambda result: table.heading(result.case)):
         print(f"\n{name}\n{table.timing_table(list(group), run.labels)}")
     print(f"\n{table.losses_table(run.results, run.labels)}\n")
     print(table.targets_table(targets.check(run.results)))

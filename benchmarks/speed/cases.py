@@ -81,11 +81,11 @@ class Case:
         return self.copied + 2 * self.rows * LABEL
 
     def inputs(self, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """Return logits and target, decided by the seed."""
-        generator = torch.Generator().manual_seed(seed)
-        logits = torch.randn(self.shape, generator=generator).to(self.device, self.torch_dtype)
-        target = torch.randint(self.classes, (self.shape[0], *self.shape[2:]), generator=generator)
-        return logits, target.to(self.device)
+        """Return logits and target, decided by the seed and made on the device."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        logits = torch.randn(self.shape, generator=generator, device=self.device).to(self.torch_dtype)
+        shape = self.shape[0], *self.shape[2:]
+        return logits, torch.randint(self.classes, shape, generator=generator, device=self.device)
 
 
 def shape_name(shape: Iterable[int]) -> str:

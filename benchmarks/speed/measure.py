@@ -63,6 +63,7 @@ def measure(case: Case, contenders: Sequence[Contender], plan: Plan) -> CaseResu
             runners[contender.key] = _warm_up(contender, case, plan, inputs, expected[contender.computes])
         except Exception as error:  # a peer may fail in any way of its own; what it says is the result
             not_run[contender.key] = _reason(error)
+    del expected  # memory for the passes
     graphs = _compilations()
     with _no_garbage_collection():
         rounds = _run_rounds(case, runners, plan)

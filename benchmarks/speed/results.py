@@ -77,6 +77,11 @@ class CaseResult:
     timings: dict[str, Timing]
     not_run: dict[str, str]  # key of a contender: why
 
+    @property
+    def profiled(self) -> bool:
+        """Whether all that a GPU's queue can tell is there."""
+        return all(timing.queued for timing in self.timings.values())
+
     def ratio(self, numerator: str, denominator: str) -> Spread | None:
         """Return the ratio of two contenders' times within the rounds that both ran in; None if one did not run."""
         if numerator not in self.timings or denominator not in self.timings:

@@ -257,6 +257,8 @@ def test_each_device_has_a_section_of_its_own(tmp_path: Path) -> None:
 def test_readme_has_the_numbers_of_the_committed_results_or_none(device: str) -> None:
     section = readme.section_of((ROOT / "README.md").read_text(), device)[1].strip()
     file = results.FOLDER / f"{device}.json"
+    if not (ROOT / ".git").exists():
+        pytest.skip("git tells which results are committed")
     committed = subprocess.run(["git", "ls-files", "--error-unmatch", file], cwd=ROOT, capture_output=True)
     assert section == (readme.speed_section(results.load(file)) if committed.returncode == 0 else "")
 

@@ -51,7 +51,7 @@ for tool in memcheck racecheck initcheck synccheck; do
   [ "$tool" = memcheck ] && uncached=(env PYTORCH_NO_CUDA_MEMORY_CACHING=1)
   # of the API, torch and the runtime ask what may fail, and an error of ours is an exception
   step "$tool" 45 "compute-sanitizer,benchmarks/gpu_shapes.py" ${uncached[@]+"${uncached[@]}"} \
-    compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 1 "$python" benchmarks/gpu_shapes.py
+    compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 1 "$python" -m benchmarks.gpu_shapes
 done
 step times 60 "nvidia-smi,benchmarks/gpu_times.py" "$python" -m benchmarks.gpu_times "$out/gpu.json"
 step speed 90 "nvidia-smi,benchmarks/speed/__main__.py" "$python" -m benchmarks.speed --device cuda --quick \

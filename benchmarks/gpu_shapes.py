@@ -1,29 +1,178 @@
-"""Small calls through every tier, dtype and operator, for compute-sanitizer."""
+"""Small calls of every kernel: what compute-sanitizer watches, and a first look on a card.
 
-import itertools
+python -m benchmarks.gpu_shapes [TIER ...]          runs those of some tiers, or of all
+python -m benchmarks.gpu_shapes --check [TIER ...]  holds them against the reference, each tier in a process of its own
+"""
+
+from __future__ import annotations
+
 import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 import imae_ext
+from imae_ext import reference
+
+from .speed.queued import queued
+
+TIERS = ("tile", "row2", "row8", "row32", "row128", "row256", "strided", "cluster")
+PATIENCE = 25  # seconds for a tier's process
+LOSSES = {
+    "mean": imae_ext.IMAE(),
+    "sum": imae_ext.LabelSmoothing(0.1),
+    "none": 2.0 * imae_ext.NCE() + imae_ext.MAE(),
+    "normalized": imae_ext.IMAE(),
+}
+# of an entry, and of the median one, in which differences cancel; half precision rounds twice
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
 
-def main() -> None:
-    for C, dtype in itertools.product((3, 10, 64, 100, 1001, 9001), (torch.float32, torch.bfloat16, torch.float64)):
-        z = torch.randn(40, C, device="cuda").to(dtype).requires_grad_()
-        y = torch.randint(C, (40,), device="cuda")
-        y[3] = -100
-        for reduction in ("mean", "none", "normalized"):
-            imae_ext.imae_loss(z, y, reduction=reduction).sum().mul(0.5).backward()
-        imae_ext.row_stats(z, y, imae_ext.IMAE())
-    z = torch.randn(5, 60001, device="cuda").requires_grad_()  # in clusters, where the card has them
-    imae_ext.imae_loss(z, torch.randint(60001, (5,), device="cuda")).backward()
-    for tier in ("row2", "row8", "row32", "row128", "row256", "strided", "cluster"):
-        os.environ["IMAE_EXT_TIER"] = tier
-        z = torch.randn(40, 37, device="cuda", requires_grad=True)
-        imae_ext.nce_loss(z, torch.randint(37, (40,), device="cuda")).backward()
+@dataclass(frozen=True)
+class Call:
+    """One call's inputs, made on the CPU: a checker would watch the kernels that make them, too."""
+
+    tier: str
+    shape: tuple[int, ...]  # (N, C) or (N, C, d1, d2)
+    dtype: torch.dtype = torch.float32
+    offset: int = 0  # elements before the logits in their storage
+    weighted: bool = False  # with class weights, and int32 labels
+
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return logits, target with an ignored row, and class weights."""
+        generator = torch.Generator().manual_seed(0)
+        store = torch.randn(self.offset + torch.Size(self.shape).numel(), generator=generator).to(self.dtype)
+        z = store[self.offset :].view(self.shape)
+        y = torch.randint(self.shape[1], (self.shape[0], *self.shape[2:]), generator=generator)
+        y.view(-1)[3] = -100
+        if not self.weighted:
+            return z, y, None
+        w = torch.rand(self.shape[1], generator=generator) + 0.5
+        return z, y.int(), w.double() if self.dtype == torch.float64 else w
+
+
+CALLS = (
+    Call("tile", (5000, 3)),  # many blocks of 128 rows, the last one not full
+    Call("tile", (300, 10), torch.float16, offset=1, weighted=True),
+    Call("tile", (300, 33), torch.bfloat16),
+    Call("tile", (40, 10), torch.float64, offset=1),
+    Call("row2", (1000, 8), torch.bfloat16),
+    Call("row2", (300, 37), offset=3, weighted=True),
+    Call("row8", (300, 100)),
+    Call("row8", (40, 101), torch.bfloat16, offset=1, weighted=True),
+    Call("row32", (60, 1000)),
+    Call("row32", (40, 1001), torch.float16, weighted=True),
+    Call("row128", (20, 4096), torch.bfloat16),
+    Call("row128", (20, 2001), torch.float64, offset=1, weighted=True),
+    Call("row256", (20, 9001), torch.float16, weighted=True),
+    Call("row256", (5, 60001)),  # longer than a block's shared memory: in chunks
+    Call("strided", (2, 19, 16, 17), weighted=True),
+    Call("strided", (3, 5, 8, 9), torch.bfloat16, offset=1),
+    Call("cluster", (5, 60001)),
+    Call("cluster", (5, 150001), torch.bfloat16, offset=3, weighted=True),
+)
+
+
+def kernel_of(tier: str) -> re.Pattern[str]:
+    """Return what the name of a tier's kernel has in it, as a profiler writes it."""
+    lanes = tier.removeprefix("row")
+    return re.compile(rf"\brow_kernel<.*[ )]{lanes}>\(" if lanes != tier else rf"\b{tier}_kernel<")
+
+
+def has_clusters() -> bool:
+    return torch.cuda.get_device_capability() >= (9, 0)
+
+
+def results(call: Call, device: str) -> dict[str, Tensor]:
+    """Run every operator on the call's inputs."""
+    z, y, w = (None if each is None else each.to(device) for each in call.inputs())
+    assert z is not None and y is not None
+    found = {}
+    for reduction, formula in LOSSES.items():
+        leaf = z.detach().requires_grad_()
+        loss = imae_ext.robust_loss(leaf, y, formula, weight=w, reduction=reduction)
+        upstream = torch.full(loss.shape, 0.5, dtype=loss.dtype).to(device)
+        (found[f"gradient of {reduction}"],) = torch.autograd.grad(loss, leaf, upstream)
+        found[reduction] = loss.detach()
+    found["p"], found["weight"] = imae_ext.row_stats(z, y, imae_ext.IMAE())
+    return found
+
+
+def expected(call: Call) -> dict[str, Tensor]:
+    """Return the same by the reference, in float64."""
+    z, y, w = call.inputs()
+    found = {}
+    for reduction, formula in LOSSES.items():
+        leaf = z.double().requires_grad_()
+        weight = None if w is None else w.double()
+        loss = reference.robust_loss(leaf, y.long(), formula, weight=weight, reduction=reduction)
+        (found[f"gradient of {reduction}"],) = torch.autograd.grad(loss, leaf, torch.full_like(loss, 0.5))
+        found[reduction] = loss.detach()
+    found["p"], found["weight"] = reference.row_stats(z.double(), y.long(), imae_ext.IMAE())
+    return found
+
+
+def check(call: Call, device: str) -> None:
+    """Hold every result against the reference."""
+    wanted = expected(call)
+    for name, got in results(call, device).items():
+        exact, kind = wanted[name].view(got.shape), torch.finfo(got.dtype)
+        allowed = TOLERANCE[got.dtype] * (exact.abs() + exact.abs().median()) + kind.smallest_normal * kind.eps
+        error = float(((got.cpu().double() - exact).abs() / allowed).max())
+        if not error <= 1:
+            raise AssertionError(f"{call}: {name} is off by {error:.2g} times what is allowed")
+
+
+def check_kernel(call: Call) -> None:
+    """Demand that the tier's own kernel runs: where it cannot, another one takes its place, and is right, too."""
+    z, y, _ = call.inputs()
+    leaf, y = z.cuda().requires_grad_(), y.cuda()
+    names = queued(lambda: imae_ext.imae_loss(leaf, y)).kernels
+    own = kernel_of("row256" if call.tier == "cluster" and not has_clusters() else call.tier)
+    if not any(own.search(name) for name in names):
+        raise AssertionError(f"{call}: expected a kernel like {own.pattern}, got {names}")
+
+
+def in_processes(tiers: Sequence[str]) -> bool:
+    """Check each tier in a process of its own, so that one that fails or hangs tells nothing of the others."""
+
+    def said(tier: str) -> str:
+        command = [sys.executable, "-m", "benchmarks.gpu_shapes", "--check", tier]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            return f"did not end in {PATIENCE} s"
+        return "ok" if done.returncode == 0 else f"FAILED ({done.returncode})\n{done.stderr}"
+
+    fine = True
+    with ThreadPoolExecutor(4) as pool:
+        for tier, text in zip(tiers, pool.map(said, tiers), strict=True):
+            print(f"{tier}: {text}", flush=True)
+            fine &= text == "ok"
+    return fine
+
+
+def main(arguments: Sequence[str]) -> None:
+    checking = "--check" in arguments
+    tiers = [word for word in arguments if word != "--check"] or TIERS
+    if unknown := set(tiers) - set(TIERS):
+        raise SystemExit(f"no such tier: {', '.join(unknown)}")
+    if checking and len(tiers) > 1:
+        raise SystemExit(not in_processes(tiers))
+    for call in CALLS:
+        if call.tier in tiers:
+            os.environ["IMAE_EXT_TIER"] = call.tier
+            (check if checking else results)(call, "cuda")
+            if checking:
+                check_kernel(call)
     torch.cuda.synchronize()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import pytest
 import torch
-from cases import FORMULAS, Case, table_params
+from cases import APL, FORMULAS, Case, Spec, table_params
 from expected import assert_within, expected, rows
 
 import imae_ext
+from benchmarks.gpu_shapes import TIERS, has_clusters, kernel_of
 from benchmarks.speed.queued import queued
 
 pytestmark = pytest.mark.cuda
@@ -23,6 +26,13 @@ if not torch.cuda.is_available():
 TABLE = table_params()
 
 
+def assert_ran(tier, call):
+    """Where a tier cannot run, another takes its place, and gives the same."""
+    names = queued(call).kernels
+    own = kernel_of("row256" if tier == "cluster" and not has_clusters() else tier)
+    assert any(own.search(name) for name in names), (tier, names)
+
+
 def on_gpu(case: Case):
     """The case's inputs in the same layout, storage offset included, on the GPU."""
     logits, target, weight = case.inputs()
@@ -31,8 +41,8 @@ def on_gpu(case: Case):
     return logits, moved, target, target.cuda(), weight, None if weight is None else weight.cuda()
 
 
-@pytest.mark.parametrize("case", TABLE)
-def test_autograd(case):
+def hold(case):
+    """Loss and gradient through autograd against the oracle. Return a call of the same."""
     logits, z, target, y, weight, w = on_gpu(case)
     before = z.clone()
     leaf = z.detach().requires_grad_()
@@ -44,18 +54,52 @@ def test_autograd(case):
     assert_within(loss.detach().cpu().reshape(wanted.loss.shape), wanted.loss, wanted.loss_allowed, "loss")
     assert_within(rows(grad.cpu()), wanted.grad, wanted.grad_allowed, "gradient")
     assert torch.equal(before.nan_to_num(nan=7.0), z.nan_to_num(nan=7.0))
+    return lambda: imae_ext.robust_loss(leaf, y, case.formula.build(), weight=w, reduction=case.reduction)
 
 
-@pytest.mark.parametrize("tier", ["row2", "row8", "row32", "row128", "row256", "strided", "cluster"])
+@pytest.mark.parametrize("case", TABLE)
+def test_autograd(case):
+    hold(case)
+
+
+def several_blocks():
+    """Rows for 40 blocks of the tiers of few classes, with every reduction, and what the table has at a dozen rows."""
+    kinds = (
+        (Spec.of("IMAE", T=8.0, eps=1e-8), "mean"),
+        (Spec.of("LabelSmoothing", eps=0.1), "none"),
+        (Spec.of("GCE", q=0.7), "normalized"),
+        (APL, "sum"),
+    )
+    dtypes = torch.float32, torch.bfloat16, torch.float16
+    layouts = ("tile", 3), ("tile", 10), ("tile", 33), ("row2", 16), ("row2", 32)  # int32 labels where C is odd
+    for k, (dtype, (tier, C), offset, (formula, reduction)) in enumerate(product(dtypes, layouts, (0, 1), kinds)):
+        if offset and tier == "row2":
+            continue  # such rows go to the tile
+        options = {"reduction": reduction, "ignored": k % 3 > 0, "weighted": k % 5 > 2}
+        case = Case(formula, C, dtype, "offset1" if offset else "contiguous", rows=5000, **options)
+        yield pytest.param(tier, case, id=f"{tier}-{case}")
+
+
+@pytest.mark.parametrize(("tier", "case"), list(several_blocks()))
+def test_short_rows_in_several_blocks(tier, case):
+    assert_ran(tier, hold(case))
+
+
+@pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_each_tier(monkeypatch, tier, dtype):
     monkeypatch.setenv("IMAE_EXT_TIER", tier)
     for C in (3, 100, 1001, 12288, 33000, 150001):  # 12288 floats are the 48 KB that a block gets without asking
+        if tier == "tile" and C * dtype.itemsize > 256:
+            continue
         z = torch.randn(64, C, device="cuda").to(dtype)
         y = torch.randint(C, (64,), device="cuda")
-        _, grad = imae_ext.value_and_grad(z, y, FORMULAS[4].build())
+        assert_ran(tier, lambda z=z, y=y: imae_ext.value_and_grad(z, y, FORMULAS[4].build()))
+        loss, grad = imae_ext.value_and_grad(z, y, FORMULAS[4].build())
         leaf = z.double().requires_grad_()
-        imae_ext.reference.robust_loss(leaf, y, FORMULAS[4].build()).backward()
+        exact = imae_ext.reference.robust_loss(leaf, y, FORMULAS[4].build())
+        exact.backward()
+        torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=0)
         torch.testing.assert_close(grad.double(), leaf.grad, rtol=1e-2 if dtype == torch.bfloat16 else 1e-4, atol=1e-9)
 
 
@@ -67,14 +111,26 @@ def test_rows_longer_than_a_blocks_shared_memory(monkeypatch, C, dtype):
     y = torch.randint(C, (301,), device="cuda")
     y[::7] = -100
     z[::7] = float("nan")  # ignored rows are not looked at
-    for formula in (imae_ext.IMAE(), imae_ext.NCE()):
-        loss, grad = imae_ext.value_and_grad(z, y, formula)
+    one_block = C * dtype.itemsize < torch.cuda.get_device_properties(0).shared_memory_per_block_optin
+    rtol = 1e-2 if dtype == torch.bfloat16 else 1e-4
+    for formula, reduction in ((imae_ext.IMAE(), "mean"), (imae_ext.LabelSmoothing(0.1), "sum")):
+
+        def call(formula=formula, reduction=reduction):
+            return imae_ext.value_and_grad(z, y, formula, reduction=reduction)
+
+        assert_ran("row256" if one_block else "cluster", call)
+        loss, grad = call()
+        with torch.no_grad():
+            exact = imae_ext.reference.robust_loss(z.double(), y, formula, reduction=reduction)
+        torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=0)
         leaf = z[:12].double().requires_grad_()
         imae_ext.reference.robust_loss(leaf, y[:12], formula, reduction="sum").backward()
-        rtol, kept = 1e-2 if dtype == torch.bfloat16 else 1e-4, int((y != -100).sum())
-        torch.testing.assert_close(grad[:12].double() * kept, leaf.grad, rtol=rtol, atol=1e-9)
+        wanted = leaf.grad / (int((y != -100).sum()) if reduction == "mean" else 1)
+        # off the label an entry is about 1/C or less, so an absolute tolerance has to be far below that
+        torch.testing.assert_close(grad[:12].double(), wanted, rtol=rtol, atol=1e-5 * float(wanted.abs().median()))
         monkeypatch.setenv("IMAE_EXT_TIER", "row256")
-        loss_of_blocks, grad_of_blocks = imae_ext.value_and_grad(z, y, formula)
+        assert_ran("row256", call)
+        loss_of_blocks, grad_of_blocks = call()
         monkeypatch.delenv("IMAE_EXT_TIER")
         torch.testing.assert_close(loss, loss_of_blocks, rtol=1e-5, atol=0)
         torch.testing.assert_close(grad, grad_of_blocks, rtol=rtol, atol=1e-12)
@@ -208,15 +264,34 @@ def test_second_device():
     torch.testing.assert_close(there.cpu(), imae_ext.imae_loss(z, y))
 
 
-def test_more_than_2_to_the_31_elements():
-    C = 128256
-    N = 2**31 // C + 300
-    if torch.cuda.mem_get_info()[0] < 3 * 2 * N * C:
+@pytest.mark.parametrize(
+    ("tier", "shape"),
+    [
+        ("cluster", (2**31 // 128256 + 300, 128256)),
+        ("tile", (2**31 // 10 + 300, 10)),
+        ("strided", (2, 128, 2**31 // 256 + 300)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_more_than_2_to_the_31_elements(tier, shape):
+    """The first rows and the last are what they are on their own, to the bit."""
+    elements = math.prod(shape)
+    assert elements > 2**31
+    if torch.cuda.mem_get_info()[0] < 3 * 2 * elements:
         pytest.skip("too little memory")
-    z = torch.empty(N, C, device="cuda", dtype=torch.bfloat16)
-    z[:-4].fill_(0.5)
-    z[-4:].normal_()
-    y = torch.randint(C, (N,), device="cuda")
+
+    def ends(x):
+        """Four rows of the beginning and of the end."""
+        return (x[:1, ..., :4], x[-1:, ..., -4:]) if len(shape) == 3 else (x[:4], x[-4:])
+
+    z = torch.empty(shape, device="cuda", dtype=torch.bfloat16).fill_(0.5)
+    for part in ends(z):
+        part.normal_()
+    y = torch.randint(shape[1], (shape[0], *shape[2:]), device="cuda")
     _, grad = imae_ext.value_and_grad(z, y, imae_ext.CCE(), reduction="sum")
-    _, small = imae_ext.value_and_grad(z[-4:].contiguous(), y[-4:], imae_ext.CCE(), reduction="sum")
-    assert torch.equal(grad[-4:], small)
+    for rows_of_z, rows_of_y, rows_of_grad in zip(ends(z), ends(y), ends(grad), strict=True):
+        _, small = imae_ext.value_and_grad(
+            rows_of_z.contiguous(), rows_of_y.contiguous(), imae_ext.CCE(), reduction="sum"
+        )
+        assert torch.equal(rows_of_grad, small)
+    assert_ran(tier, lambda: imae_ext.value_and_grad(z, y, imae_ext.CCE(), reduction="sum", out=grad))

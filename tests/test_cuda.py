@@ -26,6 +26,24 @@ if not torch.cuda.is_available():
 TABLE = table_params()
 
 
+@pytest.fixture(autouse=True)
+def nothing_left_broken(request):
+    """An error of the device fails all that the process does from then on: say whose it is, and end the process.
+
+    pytest-xdist goes on with the other tests in a new one.
+    """
+    yield
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        message = f"the device broke in {request.node.nodeid}: {error}"
+        if "PYTEST_XDIST_WORKER" not in os.environ:
+            pytest.exit(message, returncode=1)
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print(message, file=sys.stderr, flush=True)
+        os._exit(1)
+
+
 def assert_ran(tier, call):
     """Where a tier cannot run, another takes its place, and gives the same."""
     names = queued(call).kernels

@@ -6,6 +6,8 @@ import csv
 import dataclasses
 import os
 import subprocess
+import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -251,3 +253,27 @@ def test_the_plan_for_a_gpu_asks_for_what_there_is(tmp_path: Path) -> None:
             "labels worse_label",
         )
     }
+
+
+def test_the_plan_for_a_gpu_keeps_what_is_finished(tmp_path: Path) -> None:
+    """What was there when it was stopped is reported and in one file, from which it goes on."""
+    out, python = tmp_path / "runs" / "cifar10", tmp_path / "python"
+    python.write_text(
+        f"""#!/bin/sh
+        echo $3 >> {tmp_path}/asked
+        [ $3 = sweep ] || exit 0
+        mkdir -p {out}/task/seed0 && touch {out}/task/seed0/result.json {out}/task/seed0/checkpoint.pt
+        sleep 3
+        echo killed by nobody >> {tmp_path}/asked; exit 1
+        """
+    )
+    python.chmod(0o755)
+    command = ["bash", "benchmarks/noisy_labels/cifar10.sh", str(tmp_path), str(python), str(out)]
+    environment = os.environ | {"PYTHON": str(python), "EVERY": "0.5"}
+    assert subprocess.run(command, cwd=ROOT, env=environment).returncode == 1
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[0] == "sweep" and asked[-1] == "killed by nobody" and set(asked[1:-1]) == {"report"}
+    with tarfile.open(f"{out}.tgz") as packed:
+        assert [name for name in packed.getnames() if "seed0/" in name] == ["./task/seed0/result.json"]
+    time.sleep(1)
+    assert (tmp_path / "asked").read_text().splitlines() == asked  # nothing is left running

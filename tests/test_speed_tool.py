@@ -112,6 +112,9 @@ def test_the_commit_is_gits_or_what_the_environment_says_or_unknown(
     assert len(str(commit)) == 40 and modified is False
     (tmp_path / "file").write_text("two")
     assert sources() == (commit, True)
+    (tmp_path / "unpacked").mkdir()
+    monkeypatch.setattr(machine, "ROOT", tmp_path / "unpacked")
+    assert sources() == ("0123", True)  # the repository around it is another's
 
 
 def test_readme_takes_no_results_of_unknown_sources() -> None:

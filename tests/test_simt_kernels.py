@@ -18,6 +18,8 @@ import torch
 from cases import FORMULAS, PARAMETER_SWEEP, Case, table
 from expected import assert_within, expected, rows
 
+from benchmarks import gpu_shapes
+
 sys.path.append(str(Path(__file__).parent / "simt"))
 import emulator
 from kernels import MEAN, NONE, NORMALIZED, SUM, Kernels, Machine, compile_kernels
@@ -277,6 +279,16 @@ def test_every_tier_was_chosen(kernels):
         logits, target, _ = case.inputs()
         chosen.add(kernels.tier(logits, target.contiguous(), torch.empty_like(logits)))
     assert chosen == {"tile", *FORCED, None}
+
+
+@pytest.mark.parametrize("call", gpu_shapes.CALLS, ids=str)
+def test_calls_for_a_gpu_take_the_tier_that_they_name(kernels, call):
+    """On an H100; and its rows that several blocks are to hold, or one in chunks, are too long for one."""
+    kernels.machine = Machine(shared=227 << 10)
+    logits, target, _ = call.inputs()
+    with tier(call.tier):
+        assert kernels.tier(logits, target, torch.empty_like(logits)) == call.tier
+    assert (kernels.cluster(logits, target) > 1) == (call.shape[1] > 60000)
 
 
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])

@@ -23,7 +23,7 @@ from imae_ext import reference
 from .speed.queued import queued
 
 TIERS = ("tile", "row2", "row8", "row32", "row128", "row256", "strided", "cluster")
-PATIENCE = 25  # seconds for a tier's process
+PATIENCE = 40  # seconds for a tier's process
 LOSSES = {
     "mean": imae_ext.IMAE(),
     "sum": imae_ext.LabelSmoothing(0.1),
@@ -151,7 +151,7 @@ def in_processes(tiers: Sequence[str]) -> bool:
         return "ok" if done.returncode == 0 else f"FAILED ({done.returncode})\n{done.stderr}"
 
     fine = True
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(len(tiers)) as pool:
         for tier, text in zip(tiers, pool.map(said, tiers), strict=True):
             print(f"{tier}: {text}", flush=True)
             fine &= text == "ok"

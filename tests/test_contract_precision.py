@@ -51,6 +51,28 @@ def test_autocast(dtype):
     assert torch.allclose(layer.bias.grad, wanted, rtol=2e-2, atol=1e-3)
 
 
+FAR = tuple(sign * x for x in (0, 15.9, 16.1, 25, 28, 40, 43, 65, 87, 90, 130, 1000) for sign in (-1, 1))
+
+
+@pytest.mark.parametrize("C", (40, 5000))
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=("float32", "bfloat16"))
+@by_formula
+def test_exponentials_near_the_ends_of_the_range(spec, dtype, C):
+    """All logits, the label's or the others' moved up and down: a row may be read another way, never wrongly."""
+    logits, target = batch(N=3 * len(FAR), C=C)
+    own = torch.arange(C) == target[:, None]
+    kind = torch.arange(len(own))[:, None] % 3
+    part = (kind == 0) | (own == (kind == 1))
+    logits = (logits / 3 + part * torch.tensor(FAR).repeat_interleave(3)[:, None]).to(dtype)
+    wanted = expected(spec, logits, target, reduction="none")
+    loss, grad = gradient(imae_ext.robust_loss, logits, target, spec.build(), reduction="none")
+    assert_within(loss, wanted.loss, wanted.loss_allowed, "loss")
+    assert_within(grad, wanted.grad, wanted.grad_allowed, "gradient")
+    summed = expected(spec, logits, target, reduction="sum")
+    grad = gradient(imae_ext.robust_loss, logits, target, spec.build(), reduction="sum")[1]
+    assert_within(grad, summed.grad, summed.grad_allowed, "gradient of the sum")
+
+
 @by_formula
 def test_hundred_runs_with_any_number_of_threads_give_the_same_bits(spec):
     logits, target = batch(N=1500, C=130)

@@ -33,10 +33,12 @@ using U32 = VectorOf<uint32_t, kFloats>::type;
 using Floats = Vector<float>::Real;
 
 IMAE_INLINE Floats widen(BFloat16, U16 x) { return bit_cast<Floats>(__builtin_convertvector(x, U32) << 16); }
-IMAE_INLINE U16 narrow(BFloat16, Floats x) {  // to the nearest, ties to even; NaN stays NaN
-  const U32 bits = bit_cast<U32>(x), rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  return __builtin_convertvector(x == x ? rounded : (bits >> 16) | 0x40u, U16);
+// Rounded in the high half: to the nearest, ties to even; NaN stays NaN.
+IMAE_INLINE U32 round_high(Floats x) {
+  const U32 bits = bit_cast<U32>(x);
+  return x == x ? bits + 0x7fffu + ((bits >> 16) & 1u) : bits | 0x400000u;
 }
+IMAE_INLINE U16 narrow(BFloat16, Floats x) { return __builtin_convertvector(round_high(x) >> 16, U16); }
 
 #if defined(IMAE_F16C)
 IMAE_INLINE Floats widen(Half, U16 x) {
@@ -85,6 +87,38 @@ IMAE_INLINE void store(T* at, RealOf<T> x) {
     __builtin_memcpy(at, &y, sizeof y);
   } else {
     __builtin_memcpy(at, &x, sizeof x);
+  }
+}
+
+// Two vectors of adjacent elements, in the order that moves them fastest: lane l holds l * kStep and l * kStep + kNext.
+template <class T>
+struct Pair {
+  static constexpr int kStep = 1, kNext = Vector<ScalarOf<T>>::kLanes;
+  RealOf<T> first, second;
+};
+template <>
+struct Pair<BFloat16> {  // the low and the high halves of 32-bit words
+  static constexpr int kStep = 2, kNext = 1;
+  Floats first, second;
+};
+template <class T>
+IMAE_INLINE Pair<T> load_pair(const T* at) {
+  if constexpr (Pair<T>::kNext == 1) {
+    U32 x;
+    __builtin_memcpy(&x, at, sizeof x);
+    return {bit_cast<Floats>(x << 16), bit_cast<Floats>(x & 0xffff0000u)};
+  } else {
+    return {load(at), load(at + Pair<T>::kNext)};
+  }
+}
+template <class T>
+IMAE_INLINE void store_pair(T* at, Pair<T> x) {
+  if constexpr (Pair<T>::kNext == 1) {
+    const U32 y = (round_high(x.first) >> 16) | (round_high(x.second) & 0xffff0000u);
+    __builtin_memcpy(at, &y, sizeof y);
+  } else {
+    store(at, x.first);
+    store(at + Pair<T>::kNext, x.second);
   }
 }
 

@@ -3,11 +3,10 @@
 
 namespace imae::IMAE_ISA {
 
-constexpr int64_t kChunk = 4096;            // classes of a row that are worked on at once; 16 KB of float
-constexpr int64_t kLaneClasses = 16;        // up to this many classes a lane for each row is faster
-constexpr int64_t kGroupBytes = 64 * 1024;  // of a block's logits as they are computed with: they stay in a near cache
-constexpr int64_t kBatchBytes = 16 * 1024;  // of those, what stays in the nearest
-constexpr int64_t kMaxTile = 64;            // classes of a transposed tile
+constexpr int64_t kChunk = 4096;                 // classes of a row that are worked on at once; 16 KB of float
+constexpr int64_t kLaneClasses = 16;             // up to this many classes a lane for each row is faster
+constexpr int64_t kBlockBytes = 64 * 1024;       // of a block's exponentials: they stay in a near cache
+constexpr int64_t kMaxTile = 64;                 // classes of a transposed tile
 constexpr int kBlock = 128 / IMAE_VECTOR_BYTES;  // groups: what one waits for, a division or a reduction, hides another
 
 // Rounded up to whole vectors.
@@ -39,7 +38,7 @@ struct Plan {
     const bool along = z.class_stride == 1 && (!both || g.class_stride == 1) && r.C >= kLanes;
     if (along && r.C > kLaneClasses) {
       path = Path::kAlong;
-      const int64_t fit = kGroupBytes / (padded<ScalarOf<T>>(r.C) * int64_t(sizeof(ScalarOf<T>)));
+      const int64_t fit = kBlockBytes / (padded<ScalarOf<T>>(r.C) * int64_t(sizeof(ScalarOf<T>)));
       rows = fit < 1 ? 1 : fit < kLanes ? fit : kLanes;
       block = fit < 2 * kLanes ? 1 : fit < kBlock * kLanes ? static_cast<int>(fit / kLanes) : kBlock;
     } else if (z.inner_stride == 1 && (!both || g.inner_stride == 1) && z.inner >= kLanes && z.inner > 1) {
@@ -90,7 +89,9 @@ struct Labels {
 // What reading finds: about the others of each lane's row, and the label's logit.
 template <class S>
 struct LaneSums {
-  typename Vector<S>::Real max, sum_exp, sum, z_y;
+  using Real = typename Vector<S>::Real;
+  Real max, sum_exp, sum, z_y;  // the sums of exp(z_j - max) and of z_j - max
+  Real factor;                  // what is kept, times factor, is exp(z_j - max)
 };
 
 // What a row's gradient is made of; saved for Backward in this order.
@@ -108,11 +109,11 @@ struct Block {
   Labels<S> labels[kBlock];
   LaneSums<S> sums[kBlock];
   Outcome<V> outcome[kBlock];
-  // The logits as they are computed with, then exp(z_j - max) for writing to go on from: rows padded to whole vectors,
-  // or tiles, a vector for each class. Of rows longer than kChunk, one chunk at a time.
-  alignas(64) S scratch[kGroupBytes / sizeof(S)];
+  // Exponentials, for writing to go on from: rows padded to whole vectors, or tiles, a vector for each class. Of rows
+  // longer than kChunk, one chunk at a time.
+  alignas(64) S scratch[kBlockBytes / sizeof(S)];
 
-  IMAE_INLINE S* rows(int64_t C, int k) { return scratch + k * V::kLanes * padded<S>(C); }
+  IMAE_INLINE S* row(int64_t C, int k, int l) { return scratch + (k * V::kLanes + l) * padded<S>(C); }
   IMAE_INLINE S* tile(int k) { return scratch + k * kMaxTile * V::kLanes; }
 };
 

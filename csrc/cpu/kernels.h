@@ -16,68 +16,56 @@
 
 namespace imae::IMAE_ISA {
 
-// Rows of up to kChunk classes, vectors along the classes: the maxima of as many rows as stay in the nearest cache,
-// then their sums, so that no row waits for its own reduction.
+// One row with its maximum subtracted, or a chunk at a time: what no other way reads.
 template <bool kSum, class T>
-IMAE_INLINE void read_rows(const Rows& r, Block<T>& block) {
+IMAE_INLINE void read_one(const Rows& r, Block<T>& block, int k, int l) {
+  using S = ScalarOf<T>;
+  LaneSums<S>& sums = block.sums[k];
+  const int64_t y = block.labels[k][l];
+  const T* z = static_cast<const T*>(r.logits) + r.logits_view.row(block.group[k].first + l);
+  const auto one = read_row<kSum>(z, r.C, y, r.C <= kChunk ? block.row(r.C, k, l) : block.scratch);
+  sums.z_y[l] = load_one(z + y);
+  sums.max[l] = one.max;
+  sums.sum_exp[l] = one.sums.exp;
+  sums.sum[l] = one.sums.plain;
+  sums.factor[l] = 1;
+}
+
+// Rows in one sweep. No maximum is subtracted: nothing is, or the label's logit if that is large. A row whose sum then
+// comes near the ends of float's range is read again.
+template <bool kSum, class T>
+IMAE_INLINE void read_rows(const Rows& r, Block<T>& block, int k, int64_t fetch) {
   using S = ScalarOf<T>;
   using V = Vector<S>;
   using Real = typename V::Real;
   constexpr int kLanes = V::kLanes;
-  const View from = r.logits_view, to = r.grad_view;
+  const Group g = block.group[k];
+  const Labels<S>& labels = block.labels[k];
+  LaneSums<S>& sums = block.sums[k];
+  const View from = r.logits_view, to = r.grad ? r.grad_view : from;
   const T* logits = static_cast<const T*>(r.logits);
-  const T* grad = static_cast<const T*>(r.grad);
-  const int64_t C = r.C, N = r.N, first = block.group[0].first, stride = padded<S>(C);
-  const int rows = (block.count - 1) * kLanes + block.group[block.count - 1].end;
-  const int fit = static_cast<int>(kBatchBytes / (stride * int64_t(sizeof(S)))), batch = fit < 1 ? 1 : fit;
-  Real top[kBlock * kLanes], exp[kBlock * kLanes], plain[kBlock * kLanes];
-  const auto clear = [&](int i) { top[i] = exp[i] = plain[i] = Real{}; };
-  for (int i = rows; i < block.count * kLanes; ++i) clear(i);
-  for (int begin = 0; begin < rows; begin += batch) {
-    const int end = begin + batch < rows ? begin + batch : rows;
-    for (int i = begin; i < end; ++i) {
-      const int k = i / kLanes, l = i % kLanes;
-      if (!block.labels[k].live(l)) {
-        clear(i);
-        continue;
-      }
-      const T* z = logits + from.row(first + i);
-      block.sums[k].z_y[l] = load_one(z + block.labels[k][l]);
-      const T* row = grad ? grad + to.row(first + i) : z;
-      top[i] = copy_others(block.scratch + i * stride, z, C, block.labels[k][l], row);
-    }
-    for (int k = begin / kLanes; k * kLanes < end; ++k) {
-      const Real max = reduce_each<kLanes>(top + k * kLanes, Max{});
-      const auto todo = V::iota() >= static_cast<typename V::Int>(begin - k * kLanes);
-      block.sums[k].max = V::select(todo, V::select(max == V::set(-V::infinity()), Real{}, max), block.sums[k].max);
-    }
-    for (int i = begin; i < end; ++i) {
-      const int k = i / kLanes, l = i % kLanes;
-      if (!block.labels[k].live(l)) continue;
-      const int64_t later = first + i + end - begin, next = later < N ? later : N - 1;
-      const auto sums = exponentiate<kSum, T>(block.scratch + i * stride, C, block.labels[k][l], block.sums[k].max[l],
-                                              logits + from.row(next));
-      exp[i] = sums.exp;
-      plain[i] = sums.plain;
-    }
+  const T* grad = r.grad ? static_cast<const T*>(r.grad) : logits;
+  Real exp[kLanes], plain[kLanes];
+  alignas(64) S own[kLanes];
+  for (int l = 0; l < kLanes; ++l) {
+    exp[l] = plain[l] = Real{};
+    own[l] = 0;
+    if (!labels.live(l)) continue;
+    const T *z = logits + from.row(g.first + l), *later = grad + to.row(g.first + l), *next = z + fetch;
+    const S z_y = own[l] = load_one(z + labels[l]), base = base_of(z_y);
+    S* keep = block.row(r.C, k, l);
+    const auto row = r.C > kChunk ? exponentiate_long<kSum>(block.scratch, z, r.C, labels[l], base)
+                     : base == 0  ? exponentiate<kSum>(keep, z, r.C, labels[l], S(0), next, later)
+                                  : exponentiate<kSum>(keep, z, r.C, labels[l], base, next, later);
+    exp[l] = row.exp;
+    plain[l] = row.plain;
   }
-  for (int k = 0; k < block.count; ++k) {
-    block.sums[k].sum_exp = reduce_each<kLanes>(exp + k * kLanes, Plus{});
-    if constexpr (kSum) block.sums[k].sum = reduce_each<kLanes>(plain + k * kLanes, Plus{});
-  }
-}
-
-template <bool kSum, class T>
-IMAE_INLINE void read_long_rows(const Rows& r, Block<T>& block, int k) {
-  for (int l = block.group[k].begin; l < block.group[k].end; ++l) {
-    if (!block.labels[k].live(l)) continue;
-    const T* z = static_cast<const T*>(r.logits) + r.logits_view.row(block.group[k].first + l);
-    const auto one = read_long_row<kSum>(z, r.C, block.labels[k][l], block.scratch);
-    block.sums[k].z_y[l] = load_one(z + block.labels[k][l]);
-    block.sums[k].max[l] = one.max;
-    block.sums[k].sum_exp[l] = one.sums.exp;
-    block.sums[k].sum[l] = one.sums.plain;
-  }
+  const Real z_y = load(own), base = base_of(z_y), sum = reduce_each<kLanes>(exp, Plus{}), factor = V::exp(base - z_y);
+  sums = {z_y, sum * factor, Real{}, z_y, factor};
+  if constexpr (kSum) sums.sum = reduce_each<kLanes>(plain, Plus{}) + (base - z_y) * S(r.C - 1);
+  const auto done = ((sum > S(0x1p-60)) & (sum < S(0x1p40))) | (labels.all() < 0);
+  for (int l = 0; !all_lanes(done) && l < kLanes; ++l)
+    if (!done[l]) read_one<kSum>(r, block, k, l);
 }
 
 template <bool kSum, class T>
@@ -88,11 +76,9 @@ IMAE_INLINE void read_block(const Rows& r, const Plan<T>& plan, Block<T>& block)
   const View from = r.logits_view, to = r.grad_view;
   const T *logits = static_cast<const T*>(r.logits), *grad = static_cast<const T*>(r.grad);
   if (plan.path == Path::kAlong) {
-    for (int k = 0; k < block.count; ++k) block.sums[k] = {V::set(0), V::set(1), V::set(0), V::set(0)};
-    if (r.C <= kChunk)
-      read_rows<kSum>(r, block);
-    else
-      for (int k = 0; k < block.count; ++k) read_long_rows<kSum>(r, block, k);
+    const int64_t first = block.group[0].first, later = first + block.count * plan.rows;
+    const int64_t fetch = from.row(later < r.N ? later : r.N - 1) - from.row(first);
+    for (int k = 0; k < block.count; ++k) read_rows<kSum>(r, block, k, fetch);
   } else if (plan.path == Path::kAcross) {
     for (int k = 0; k < block.count; ++k) {
       const T* z = logits + from.row(block.group[k].first);
@@ -133,16 +119,23 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
     for (int l = g.begin; l < g.end; ++l) {
       T* row = grad + to.row(g.first + l);
       const T* z = logits + from.row(g.first + l);
-      const S* e = block.rows(C, k) + l * padded<S>(C);
+      const S* e = block.row(C, k, l);
       const S max = c.max[l];
       if (!y.live(l))
         __builtin_memset(row, 0, C * sizeof(T));
       else if (kKept && C <= kChunk)
-        write_row(row, C, y[l], c.a[l], c.b[l], c.g_y[l],
-                  [=](int64_t j) __attribute__((always_inline)) { return load(e + j); });
+        write_row(
+            row, C, y[l], c.a[l], c.b[l], c.g_y[l],
+            [=](int64_t j) __attribute__((always_inline)) { return Pair<T>{load(e + j), load(e + j + V::kLanes)}; },
+            [=](int64_t j, int64_t) __attribute__((always_inline)) { return load(e + j); });
       else
-        write_row(row, C, y[l], c.a[l], c.b[l], c.g_y[l],
-                  [=](int64_t j) __attribute__((always_inline)) { return V::exp_sweep(load(z + j) - max); });
+        write_row(
+            row, C, y[l], c.a[l], c.b[l], c.g_y[l],
+            [=](int64_t j) __attribute__((always_inline)) {
+              const Pair<T> x = load_pair(z + j);
+              return Pair<T>{V::exp_sweep(x.first - max), V::exp_sweep(x.second - max)};
+            },
+            [=](int64_t, int64_t at) __attribute__((always_inline)) { return V::exp_sweep(load(z + at) - max); });
     }
   } else if (plan.path == Path::kAcross) {
     const T* z = logits + from.row(g.first);
@@ -217,7 +210,8 @@ IMAE_INLINE void finish_group(const Forward& f, const Plan<T>& plan, int64_t fir
     f.weight_sums[first + k] = sum;
   }
   const S scale = static_cast<S>(f.scale);
-  if (f.grad) write_group<true>(f, plan, block, k, {c.max, c.a * scale, c.b * scale, c.g_y * scale});
+  const Real a = f.C <= kChunk ? c.a * block.sums[k].factor : c.a;
+  if (f.grad) write_group<true>(f, plan, block, k, {c.max, a * scale, c.b * scale, c.g_y * scale});
 }
 
 template <class T>

@@ -1,69 +1,118 @@
 // A row whose classes lie next to one another: vectors run along the classes, and a row has at least one.
-// The last vector of a sweep over the logits or the gradient ends with the row and overlaps the one before.
+// Exponentials are kept in scratch memory, a slot for each vector: two vectors as a Pair orders them while there are
+// two, then single ones. The last of those ends with the row and may repeat classes of the one before.
 #pragma once
 
 namespace imae::IMAE_ISA {
 
-template <class S>
-IMAE_INLINE S finite_or_zero(S max) {  // so that -infinity less the maximum is -infinity
-  return max == -std::numeric_limits<S>::infinity() ? S(0) : max;
+// two(sum, j): adds classes from j, as a Pair; one(sum, j, at): those from at, of which the ones from j are new.
+// Each returns the sum: the compiler keeps one that a lambda captures in memory.
+template <class T, class Sum, class Two, class One>
+IMAE_INLINE Sum fold_vectors(int64_t count, Sum sum, Two two, One one) {
+  constexpr int64_t kLanes = Vector<ScalarOf<T>>::kLanes;
+  int64_t j = 0;
+  for (; j + 2 * kLanes <= count; j += 2 * kLanes) sum = two(sum, j);
+  for (; j < count; j += kLanes) sum = one(sum, j, j + kLanes <= count ? j : count - kLanes);
+  return sum;
 }
 
-// Copies classes of a row, as they are computed with, and pads them to whole vectors. The padding and the label, class
-// y of these if it is one of them, become -infinity, which counts for no maximum and no sum. Returns a vector whose
-// largest lane is the others' maximum. grad: what is written next, fetched meanwhile; z if nothing is.
+// Which lanes are new, and not the label's.
 template <class T>
-IMAE_INLINE auto copy_others(ScalarOf<T>* to, const T* z, int64_t count, int64_t y, const T* grad) {
-  using S = ScalarOf<T>;
-  using V = Vector<S>;
-  using Real = typename V::Real;
+struct Others {
+  using V = Vector<ScalarOf<T>>;
   using Int = typename V::Int;
-  constexpr int64_t kLanes = V::kLanes;
-  const Real lowest = V::set(-V::infinity());
-  store(to + padded<S>(count) - kLanes, lowest);
-  if (count < kLanes) {  // the end of a long row
-    for (int64_t j = 0; j < count; ++j)
-      if (j != y) to[j] = load_one(z + j);
-    return load(to);
+  typename V::Ints label;
+
+  explicit IMAE_INLINE Others(int64_t y) : label(V::set_int(static_cast<Int>(y))) {}
+  IMAE_INLINE auto first(int64_t j) const { return label - V::iota() * Pair<T>::kStep != static_cast<Int>(j); }
+  IMAE_INLINE auto second(int64_t j) const { return first(j + Pair<T>::kNext); }
+  IMAE_INLINE auto last(int64_t j, int64_t at) const {
+    return (label - V::iota() != static_cast<Int>(at)) & (V::iota() >= static_cast<Int>(j - at));
   }
-  const auto label = V::set_int(static_cast<Int>(y)) - V::iota();
-  const auto copy = [&](int64_t j) __attribute__((always_inline)) {
-    const Real x = V::select(label != static_cast<Int>(j), load(z + j), lowest);
-    __builtin_prefetch(grad + j, 1);
-    store(to + j, x);
-    return x;
-  };
-  Real top = lowest;
-  for (int64_t j = 0; j + kLanes <= count; j += kLanes) top = V::max(copy(j), top);
-  return V::max(copy(count - kLanes), top);
-}
+};
 
 template <class X>
 struct Sums {
-  X exp, plain;  // of exp(z_j - m) and, if wanted, of z_j - m
+  X exp, plain;  // the latter if wanted
 };
 
-// Replaces copied logits by exp(z_j - m). Returns vectors whose lanes add up to the others' sums.
-// next: logits to copy soon, fetched meanwhile.
+// What to subtract before the sum is known: 0, or the label's logit if that is large; of numbers or vectors.
+template <class X>
+IMAE_INLINE X base_of(X z_y) {
+  return z_y * z_y < 256 ? X{} : z_y;
+}
+
+// Keeps exp(z_j - m). Returns vectors whose lanes add up to the others' sums of that and of z_j - m.
+// next: logits to read soon, grad: what is written later; both fetched meanwhile.
 template <bool kSum, class T>
-IMAE_INLINE auto exponentiate(ScalarOf<T>* x, int64_t count, int64_t y, ScalarOf<T> m, const T* next) {
+IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_t y, ScalarOf<T> m, const T* next,
+                              const T* grad) {
   using V = Vector<ScalarOf<T>>;
   using Real = typename V::Real;
-  using Int = typename V::Int;
-  Real exp{}, plain{};
-  auto index = V::iota();
-  for (int64_t j = 0; j < count; j += V::kLanes) {
-    __builtin_prefetch(next + j);
-    const Real t = load(x + j) - m, e = V::exp_sweep(t);
-    store(x + j, e);
-    exp += e;
-    if constexpr (kSum) {
-      const auto others = (index != static_cast<Int>(y)) & (index < static_cast<Int>(count));
-      plain += V::select(others, t, Real{});
-      index += static_cast<Int>(V::kLanes);
-    }
+  constexpr int64_t kLanes = V::kLanes, kLine = 64 / sizeof(T);
+  const Others<T> others(y);
+  const auto keep = [=](Sums<Real> sums, int64_t j, Real z_j, auto counts) __attribute__((always_inline)) {
+    const Real x = z_j - m, e = V::exp_sweep(x);
+    store(to + j, e);
+    sums.exp = V::select(counts, sums.exp + e, sums.exp);
+    if constexpr (kSum) sums.plain = V::select(counts, sums.plain + x, sums.plain);
+    return sums;
+  };
+  struct Two {
+    Sums<Real> first, second;
+  };
+  const Two sums = fold_vectors<T>(
+      count, Two{},
+      [=](Two sums, int64_t j) __attribute__((always_inline)) {
+        for (int64_t k = j; k < j + 2 * kLanes; k += kLine) {
+          __builtin_prefetch(next + k);
+          __builtin_prefetch(grad + k, 1);
+        }
+        const Pair<T> x = load_pair(z + j);
+        return Two{keep(sums.first, j, x.first, others.first(j)),
+                   keep(sums.second, j + kLanes, x.second, others.second(j))};
+      },
+      [=](Two sums, int64_t j, int64_t at) __attribute__((always_inline)) {
+        return Two{keep(sums.first, j, load(z + at), others.last(j, at)), sums.second};
+      });
+  return Sums<Real>{sums.first.exp + sums.second.exp, sums.first.plain + sums.second.plain};
+}
+
+// The same of a row of any length, of which nothing is kept; chunk by chunk, so that sums stay exact.
+template <bool kSum, class T>
+__attribute__((noinline)) Sums<typename Vector<ScalarOf<T>>::Real> exponentiate_long(ScalarOf<T>* scratch, const T* z,
+                                                                                     int64_t C, int64_t y,
+                                                                                     ScalarOf<T> m) {
+  Sums<typename Vector<ScalarOf<T>>::Real> row{};
+  for (int64_t begin = 0; begin < C; begin += kChunk) {
+    const auto part = exponentiate<kSum>(scratch, z + begin, C - begin < kChunk ? C - begin : kChunk, y - begin, m,
+                                         z + begin + kChunk, reinterpret_cast<const T*>(scratch));
+    row = {row.exp + part.exp, row.plain + part.plain};
   }
-  return Sums<Real>{exp, plain};
+  return row;
+}
+
+// The others' maximum; -infinity if there are none.
+template <class T>
+IMAE_INLINE ScalarOf<T> maximum(const T* z, int64_t count, int64_t y) {
+  using V = Vector<ScalarOf<T>>;
+  using Real = typename V::Real;
+  const Others<T> others(y);
+  const auto top = fold_vectors<T>(
+      count, V::set(-V::infinity()),
+      [=](Real top, int64_t j) __attribute__((always_inline)) {
+        const Pair<T> x = load_pair(z + j);
+        top = V::select(others.first(j), V::max(x.first, top), top);
+        return V::select(others.second(j), V::max(x.second, top), top);
+      },
+      [=](Real top, int64_t j, int64_t at)
+          __attribute__((always_inline)) { return V::select(others.last(j, at), V::max(load(z + at), top), top); });
+  return reduce_one<V::kLanes>(top, Max{});
+}
+
+template <class S>
+IMAE_INLINE S finite_or_zero(S max) {  // so that -infinity less the maximum is -infinity
+  return max == -std::numeric_limits<S>::infinity() ? S(0) : max;
 }
 
 template <class S>
@@ -72,16 +121,18 @@ struct RowSums {
   Sums<S> sums;
 };
 
-// A long row, chunk by chunk: one pass over memory, with the sums so far carried over to a new maximum.
+// Any row, chunk by chunk: one pass over memory, with the sums so far carried over to a new maximum.
 template <bool kSum, class T>
-IMAE_INLINE RowSums<ScalarOf<T>> read_long_row(const T* z, int64_t C, int64_t y, ScalarOf<T>* scratch) {
+IMAE_INLINE RowSums<ScalarOf<T>> read_row(const T* z, int64_t C, int64_t y, ScalarOf<T>* scratch) {
   using S = ScalarOf<T>;
   constexpr int kLanes = Vector<S>::kLanes;
   RowSums<S> all{-std::numeric_limits<S>::infinity(), {0, 0}};
   for (int64_t begin = 0; begin < C; begin += kChunk) {
     const int64_t count = C - begin < kChunk ? C - begin : kChunk;
-    const S own = reduce_one<kLanes>(copy_others(scratch, z + begin, count, y - begin, z + begin), Max{});
-    const auto lanes = exponentiate<kSum, T>(scratch, count, y - begin, finite_or_zero(own), z + begin + kChunk);
+    const T *chunk = z + begin, *next = chunk + kChunk;
+    const S own = maximum(chunk, count, y - begin);
+    const auto lanes = exponentiate<kSum>(scratch, chunk, count, y - begin, finite_or_zero(own), next,
+                                          reinterpret_cast<const T*>(scratch));
     const Sums<S> now{reduce_one<kLanes>(lanes.exp, Plus{}), reduce_one<kLanes>(lanes.plain, Plus{})};
     const S max = all.max > own ? all.max : own, m = finite_or_zero(max);
     const S before = finite_or_zero(all.max) - m, after = finite_or_zero(own) - m;
@@ -97,12 +148,21 @@ IMAE_INLINE RowSums<ScalarOf<T>> read_long_row(const T* z, int64_t C, int64_t y,
   return all;
 }
 
-// from(j): the vector of exp(z_j - max)
-template <class T, class From>
-IMAE_INLINE void write_row(T* grad, int64_t C, int64_t y, ScalarOf<T> a, ScalarOf<T> b, ScalarOf<T> g_y, From from) {
-  constexpr int64_t kLanes = Vector<ScalarOf<T>>::kLanes;
-  for (int64_t j = 0; j + kLanes <= C; j += kLanes) store(grad + j, from(j) * a + b);
-  store(grad + C - kLanes, from(C - kLanes) * a + b);
+// two(j), one(j, at): the exponentials
+template <class T, class Two, class One>
+IMAE_INLINE void write_row(T* grad, int64_t C, int64_t y, ScalarOf<T> a, ScalarOf<T> b, ScalarOf<T> g_y, Two two,
+                           One one) {
+  fold_vectors<T>(
+      C, 0,
+      [=](int, int64_t j) __attribute__((always_inline)) {
+        const Pair<T> e = two(j);
+        store_pair(grad + j, Pair<T>{e.first * a + b, e.second * a + b});
+        return 0;
+      },
+      [=](int, int64_t j, int64_t at) __attribute__((always_inline)) {
+        store(grad + at, one(j, at) * a + b);
+        return 0;
+      });
   store_one(grad + y, g_y);
 }
 

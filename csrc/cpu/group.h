@@ -89,9 +89,7 @@ struct Labels {
 // What reading finds: about the others of each lane's row, and the label's logit.
 template <class S>
 struct LaneSums {
-  using Real = typename Vector<S>::Real;
-  Real max, sum_exp, sum, z_y;  // the sums of exp(z_j - max) and of z_j - max
-  Real factor;                  // what is kept, times factor, is exp(z_j - max)
+  typename Vector<S>::Real max, sum_exp, sum, z_y;  // max: theirs, or whatever else is subtracted from their logits
 };
 
 // What a row's gradient is made of; saved for Backward in this order.

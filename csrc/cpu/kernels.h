@@ -28,11 +28,10 @@ IMAE_INLINE void read_one(const Rows& r, Block<T>& block, int k, int l) {
   sums.max[l] = one.max;
   sums.sum_exp[l] = one.sums.exp;
   sums.sum[l] = one.sums.plain;
-  sums.factor[l] = 1;
 }
 
-// Rows in one sweep. No maximum is subtracted: nothing is, or the label's logit if that is large. A row whose sum then
-// comes near the ends of float's range is read again.
+// Rows in one sweep: not the maximum is subtracted but the label's logit, which is known. A row whose sum then comes
+// near the ends of float's range is read again.
 template <bool kSum, class T>
 IMAE_INLINE void read_rows(const Rows& r, Block<T>& block, int k, int64_t fetch) {
   using S = ScalarOf<T>;
@@ -52,18 +51,16 @@ IMAE_INLINE void read_rows(const Rows& r, Block<T>& block, int k, int64_t fetch)
     own[l] = 0;
     if (!labels.live(l)) continue;
     const T *z = logits + from.row(g.first + l), *later = grad + to.row(g.first + l), *next = z + fetch;
-    const S z_y = own[l] = load_one(z + labels[l]), base = base_of(z_y);
-    S* keep = block.row(r.C, k, l);
-    const auto row = r.C > kChunk ? exponentiate_long<kSum>(block.scratch, z, r.C, labels[l], base)
-                     : base == 0  ? exponentiate<kSum>(keep, z, r.C, labels[l], S(0), next, later)
-                                  : exponentiate<kSum>(keep, z, r.C, labels[l], base, next, later);
+    const S z_y = own[l] = load_one(z + labels[l]);
+    const auto row = r.C > kChunk ? exponentiate_long<kSum>(block.scratch, z, r.C, labels[l], z_y)
+                                  : exponentiate<kSum>(block.row(r.C, k, l), z, r.C, labels[l], z_y, next, later);
     exp[l] = row.exp;
     plain[l] = row.plain;
   }
-  const Real z_y = load(own), base = base_of(z_y), sum = reduce_each<kLanes>(exp, Plus{}), factor = V::exp(base - z_y);
-  sums = {z_y, sum * factor, Real{}, z_y, factor};
-  if constexpr (kSum) sums.sum = reduce_each<kLanes>(plain, Plus{}) + (base - z_y) * S(r.C - 1);
-  const auto done = ((sum > S(0x1p-60)) & (sum < S(0x1p40))) | (labels.all() < 0);
+  const Real z_y = load(own), sum = reduce_each<kLanes>(exp, Plus{});
+  sums = {z_y, sum, Real{}, z_y};
+  if constexpr (kSum) sums.sum = reduce_each<kLanes>(plain, Plus{});
+  const auto done = ((sum > S(0x1p-100)) & (sum < S(0x1p40))) | (labels.all() < 0);
   for (int l = 0; !all_lanes(done) && l < kLanes; ++l)
     if (!done[l]) read_one<kSum>(r, block, k, l);
 }
@@ -210,8 +207,7 @@ IMAE_INLINE void finish_group(const Forward& f, const Plan<T>& plan, int64_t fir
     f.weight_sums[first + k] = sum;
   }
   const S scale = static_cast<S>(f.scale);
-  const Real a = f.C <= kChunk ? c.a * block.sums[k].factor : c.a;
-  if (f.grad) write_group<true>(f, plan, block, k, {c.max, a * scale, c.b * scale, c.g_y * scale});
+  if (f.grad) write_group<true>(f, plan, block, k, {c.max, c.a * scale, c.b * scale, c.g_y * scale});
 }
 
 template <class T>

@@ -63,7 +63,7 @@ IMAE_INLINE LaneSums<S> read_lanes(int64_t C, typename Vector<S>::Ints y, At at,
   using Real = typename V::Real;
   using Int = typename V::Int;
   const Real lowest = V::set(-V::infinity());
-  LaneSums<S> all{lowest, Real{}, Real{}, Real{}, V::set(1)};
+  LaneSums<S> all{lowest, Real{}, Real{}, Real{}};
   for (int64_t j = 0; j < C; ++j) {
     const Real x = at(j);
     const auto own = y == static_cast<Int>(j);

@@ -71,6 +71,7 @@ struct Vector : Simd<S> {
     return v;
   }
 
+  // x - k ln(2)
   static IMAE_INLINE Real less_log2(Real x, Real k) { return (x - k * Simd<S>::kLn2High) - k * Simd<S>::kLn2Low; }
 
   struct Exponential {
@@ -196,11 +197,12 @@ IMAE_INLINE void transpose(V* v) {
     transpose<kLanes, kHalf / 2>(v);
   }
 }
-template <int kLanes, class V, class Op>
+template <int kLanes, int kHalf = kLanes / 2, class V, class Op>
 IMAE_INLINE auto reduce_one(V v, Op op) {
-  auto all = v[0];
-  for (int l = 1; l < kLanes; ++l) all = op(all, v[l]);
-  return all;
+  if constexpr (kHalf == 0)
+    return v[0];
+  else
+    return reduce_one<kLanes, kHalf / 2>(fold_blocks<kHalf>(v, v, op, std::make_integer_sequence<int, kLanes>{}), op);
 }
 
 // Whether a comparison holds in all lanes.

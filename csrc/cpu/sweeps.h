@@ -36,12 +36,6 @@ struct Sums {
   X exp, plain;  // the latter if wanted
 };
 
-// What to subtract before the sum is known: 0, or the label's logit if that is large; of numbers or vectors.
-template <class X>
-IMAE_INLINE X base_of(X z_y) {
-  return z_y * z_y < 256 ? X{} : z_y;
-}
-
 // Keeps exp(z_j - m). Returns vectors whose lanes add up to the others' sums of that and of z_j - m.
 // next: logits to read soon, grad: what is written later; both fetched meanwhile.
 template <bool kSum, class T>

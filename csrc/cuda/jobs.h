@@ -46,8 +46,8 @@ struct ForwardJob {
   __device__ __forceinline__ S scale() const {
     if (!reduction.mean_gradient) return S(1);
     double targets = 0;
-    if (gridDim.x >
-        1) {  // counted by an earlier launch, in parts; added in each warp anew, which is cheaper than a barrier
+    if (gridDim.x > 1) {
+      // counted by an earlier launch, in parts; added in each warp anew, which is cheaper than a barrier
       const int parts = count_blocks(rows.N), lane = threadIdx.x % 32;
 #pragma unroll
       for (int b = 0; b < kMaxCountBlocks; b += 32)

@@ -4,6 +4,7 @@
 namespace imae::IMAE_ISA {
 
 constexpr int64_t kChunk = 4096;                 // classes of a row that are worked on at once; 16 KB of float
+constexpr int64_t kPart = 1024;                  // of those that are added up at once; whole pairs of vectors
 constexpr int64_t kLaneClasses = 16;             // up to this many classes a lane for each row is faster
 constexpr int64_t kBlockBytes = 64 * 1024;       // of a block's exponentials: they stay in a near cache
 constexpr int64_t kMaxTile = 64;                 // classes of a transposed tile

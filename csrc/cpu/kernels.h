@@ -44,16 +44,20 @@ IMAE_INLINE void read_rows(const Rows& r, Block<T>& block, int k, int64_t fetch)
   const View from = r.logits_view, to = r.grad ? r.grad_view : from;
   const T* logits = static_cast<const T*>(r.logits);
   const T* grad = r.grad ? static_cast<const T*>(r.grad) : logits;
+  const bool kept = r.C <= kChunk;
+  const int64_t ahead = kept ? fetch : kChunk;
   Real exp[kLanes], plain[kLanes];
   alignas(64) S own[kLanes];
   for (int l = 0; l < kLanes; ++l) {
     exp[l] = plain[l] = Real{};
     own[l] = 0;
     if (!labels.live(l)) continue;
-    const T *z = logits + from.row(g.first + l), *later = grad + to.row(g.first + l), *next = z + fetch;
+    const T* z = logits + from.row(g.first + l);
     const S z_y = own[l] = load_one(z + labels[l]);
-    const auto row = r.C > kChunk ? exponentiate_long<kSum>(block.scratch, z, r.C, labels[l], z_y)
-                                  : exponentiate<kSum>(block.row(r.C, k, l), z, r.C, labels[l], z_y, next, later);
+    S* keep = kept ? block.row(r.C, k, l) : block.scratch;
+    const T *next = z + ahead, *later = kept ? grad + to.row(g.first + l) : reinterpret_cast<const T*>(keep);
+    const auto row = r.C > kPart ? exponentiate_parts<kSum>(keep, kept, z, r.C, labels[l], z_y, next, later)
+                                 : exponentiate<kSum>(keep, z, r.C, labels[l], z_y, next, later);
     exp[l] = row.exp;
     plain[l] = row.plain;
   }

@@ -72,15 +72,18 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
   return Sums<Real>{sums.first.exp + sums.second.exp, sums.first.plain + sums.second.plain};
 }
 
-// The same of a row of any length, of which nothing is kept; chunk by chunk, so that sums stay exact.
+// The same of a row of any length, in parts, so that no sum has many terms. Where kept is false, a part replaces the
+// one before.
 template <bool kSum, class T>
-__attribute__((noinline)) Sums<typename Vector<ScalarOf<T>>::Real> exponentiate_long(ScalarOf<T>* scratch, const T* z,
-                                                                                     int64_t C, int64_t y,
-                                                                                     ScalarOf<T> m) {
+__attribute__((noinline)) Sums<typename Vector<ScalarOf<T>>::Real> exponentiate_parts(ScalarOf<T>* to, bool kept,
+                                                                                      const T* z, int64_t C, int64_t y,
+                                                                                      ScalarOf<T> m, const T* next,
+                                                                                      const T* grad) {
   Sums<typename Vector<ScalarOf<T>>::Real> row{};
-  for (int64_t begin = 0; begin < C; begin += kChunk) {
-    const auto part = exponentiate<kSum>(scratch, z + begin, C - begin < kChunk ? C - begin : kChunk, y - begin, m,
-                                         z + begin + kChunk, reinterpret_cast<const T*>(scratch));
+  for (int64_t begin = 0; begin < C; begin += kPart) {
+    const int64_t at = kept ? begin : 0;
+    const auto part = exponentiate<kSum>(to + at, z + begin, C - begin < kPart ? C - begin : kPart, y - begin, m,
+                                         next + begin, grad + at);
     row = {row.exp + part.exp, row.plain + part.plain};
   }
   return row;

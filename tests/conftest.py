@@ -15,3 +15,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def same_threads() -> Iterator[None]:
+    """Give back the number of threads, which a measurement sets."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)

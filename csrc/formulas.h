@@ -36,11 +36,13 @@ enum Formula : int {
   kFormulaCount
 };
 
+enum Range { kClosed, kAboveLow, kZeroToo, kInteger };  // what [low, high] means: without low, or 0 besides
+
+// The range is what float32 holds to the stated accuracy.
 struct Parameter {
   const char* name = nullptr;
   double low = 0, high = 0;
-  bool low_is_open = false;  // low itself is refused
-  bool integer = false;
+  Range range = kClosed;
 };
 
 struct FormulaInfo {
@@ -55,22 +57,22 @@ inline constexpr FormulaInfo kFormulas[kFormulaCount] = {
     {"CCE", true},
     {"MAE", true},
     {"MSE", true},
-    {"GCE", true, 1, {{"q", 0, 1, true}}},
-    {"IMAE", true, 2, {{"T", 0, 64}, {"eps", 0, 1}}},
-    {"DM", true, 3, {{"beta", 0, 32}, {"lambd", 0, 16}, {"eps", 0, 1}}},
-    {"RCE", true, 1, {{"A", 0, 1e4, true}}},
+    {"GCE", true, 1, {{"q", 0, 1, kAboveLow}}},
+    {"IMAE", true, 2, {{"T", 0, 30}, {"eps", 1e-30, 1, kZeroToo}}},
+    {"DM", true, 3, {{"beta", 0, 16}, {"lambd", 0.01, 16, kZeroToo}, {"eps", 1e-30, 1, kZeroToo}}},
+    {"RCE", true, 1, {{"A", 0, 1e4, kAboveLow}}},
     {"Focal", true, 1, {{"gamma", 0, 64}}},
-    {"TaylorCE", true, 1, {{"t", 1, 64, false, true}}},
-    {"AGCE", true, 2, {{"a", 0, 100, true}, {"q", 0, 16, true}}},
-    {"AUL", true, 2, {{"a", 1, 100, true}, {"q", 0, 16, true}}},
-    {"AEL", true, 1, {{"a", 1e-4, 1e4}}},
+    {"TaylorCE", true, 1, {{"t", 1, 64, kInteger}}},
+    {"AGCE", true, 2, {{"a", 1e-6, 100}, {"q", 0, 4, kAboveLow}}},
+    {"AUL", true, 2, {{"a", 1, 100, kAboveLow}, {"q", 0, 4, kAboveLow}}},
+    {"AEL", true, 1, {{"a", 0.05, 1e4}}},
     {"LabelSmoothing", false, 1, {{"eps", 0, 1}}},
     {"NCE", false},
 };
 
 constexpr int kMaxTerms = 4;    // of a combination
-constexpr int kMaxUpper = 40;   // Chebyshev coefficients: enough for 1e-14 at T = 64,
-constexpr int kMaxLower = 128;  // and for 1e-12 at beta = 32, lambd = 0.001
+constexpr int kMaxUpper = 40;   // Chebyshev coefficients: enough for 1e-12,
+constexpr int kMaxLower = 128;  // over all of the parameters' ranges
 
 // B(u) = integral over t from u to infinity of expm1(beta p^lambd r): the bounded part of IMAE's and DM's value.
 // Both halves are Chebyshev series of a mean of the positive integrand, fitted by loss.cpp:
@@ -89,7 +91,8 @@ struct Term {
   int formula = 0;
   S coefficient = 0;
   S parameter[3] = {};
-  S d = 0, k = 0;  // IMAE and DM: eps / 2 and log((1 + d) / d)
+  S d = 0;         // IMAE and DM: eps / 2
+  S constant = 0;  // AGCE: (a + 1)^q. AUL: a - 1
   Expansion<S> bounded;
 };
 
@@ -124,15 +127,18 @@ struct Outcome {
   typename M::Real p;  // p_y, set by evaluate
 };
 
-template <class M>
-IMAE_HD typename M::Real softplus(typename M::Real x) {
-  return M::max(x, M::set(0)) + M::log1p(M::exp(-M::abs(x)));
-}
-
 // x^q from -log x, with 0^0 = 1
 template <class M>
 IMAE_HD typename M::Real power(typename M::Real neg_log_x, typename M::Scalar q) {
   return q == 0 ? M::set(1) : M::exp(-q * neg_log_x);
+}
+
+// (1 - exp(-q x)) / q of x >= 0, which is x where q x is small
+template <class M>
+IMAE_HD typename M::Real saturating(typename M::Real x, typename M::Scalar q) {
+  using S = typename M::Scalar;
+  const auto y = q * x;
+  return M::select(y >= M::set(sizeof(S) == 4 ? S(1e-8) : S(1e-16)), -M::expm1(-y) / q, x);
 }
 
 // a product that is 0 where x is 0, whatever y is
@@ -187,7 +193,7 @@ IMAE_HD Margin<M> mse(const Row<M>& x) {
 // Zhang & Sabuncu 2018, Eq. 6
 template <class M>
 IMAE_HD Margin<M> gce(const Row<M>& x, typename M::Scalar q) {
-  return {-M::expm1(-q * x.nlp) / q, M::exp(-q * x.nlp) * x.r};
+  return {saturating<M>(x.nlp, q), power<M>(x.nlp, q) * x.r};
 }
 
 template <class M>
@@ -205,7 +211,8 @@ IMAE_HD typename M::Real bounded_part(const Row<M>& x, const Expansion<typename 
 }
 
 // arXiv 1905.11233, Eq. 12, with weight exp(beta p^lambd r) - d/(r + d): the pull of a fitted example fades once
-// r is far below eps. lambd = 1 is IMAE (arXiv 1903.12141, Table 2). d = 0 is the paper to the letter.
+// r is far below eps. lambd = 1 is IMAE (arXiv 1903.12141, Table 2). d = 0 is the paper to the letter. The integral of
+// r/(r + d) over the margin is log((r + d) / (p d)) / (1 + d).
 template <class M>
 IMAE_HD Margin<M> dm(const Row<M>& x, const Term<typename M::Scalar>& t, typename M::Scalar beta,
                      typename M::Scalar lambd) {
@@ -216,7 +223,7 @@ IMAE_HD Margin<M> dm(const Row<M>& x, const Term<typename M::Scalar>& t, typenam
     const auto slope = M::select(x.u == M::set(M::infinity()), M::set(0), S(0.5) * (rise + S(1)));
     return {S(0.5) * (bounded - t.bounded.half - x.u), slope, rise + S(1)};
   }
-  const auto linear = softplus<M>(t.k - x.u) / (S(1) + t.d);
+  const auto linear = (M::log1p(x.r / t.d) + x.nlp) / (S(1) + t.d);
   return {S(0.5) * (linear + bounded), S(0.5) * (rise + x.r / (x.r + t.d)), rise + S(1)};
 }
 
@@ -244,21 +251,17 @@ IMAE_HD Margin<M> taylor_ce(const Row<M>& x, typename M::Scalar t) {
   return {value, x.r * -M::expm1(-t * x.nlr)};
 }
 
-// asymmetric losses, Zhou et al. 2021, Eqs. 10-12; a difference of powers is a power times expm1: no cancellation
+// AGCE and AUL, Zhou et al. 2021, Eqs. 10 and 11. A difference of powers is the larger one times 1 - exp(-q l), where l
+// is the logarithm of their bases' quotient: no cancellation.
 template <class M>
-IMAE_HD Margin<M> agce(const Row<M>& x, typename M::Scalar a, typename M::Scalar q) {
-  using S = typename M::Scalar;
-  const auto base = M::log(a + x.p), l = M::log1p(-x.r / (a + S(1)));  // l = log((a + p) / (a + 1))
-  return {-M::exp(q * (base - l)) * M::expm1(q * l) / q, x.p * x.r * M::exp((q - S(1)) * base)};
+IMAE_HD Margin<M> asymmetric(const Row<M>& x, const Term<typename M::Scalar>& t, typename M::Scalar q) {
+  const bool agce = t.formula == kAGCE;
+  const auto base = agce ? t.parameter[0] + x.p : t.constant + x.r, power = M::exp((q - 1) * M::log(base));
+  const auto share = saturating<M>(M::log1p(x.r / (agce ? base : M::set(t.constant))), q);
+  return {(agce ? M::set(t.constant) : power * base) * share, x.p * x.r * power};
 }
 
-template <class M>
-IMAE_HD Margin<M> aul(const Row<M>& x, typename M::Scalar a, typename M::Scalar q) {
-  using S = typename M::Scalar;
-  const auto base = M::log(a - S(1) + x.r), l = M::log1p(x.r / (a - S(1)));  // l = log((a - p) / (a - 1))
-  return {-M::exp(q * base) * M::expm1(-q * l) / q, x.p * x.r * M::exp((q - S(1)) * base)};
-}
-
+// asymmetric exponential loss, Eq. 12
 template <class M>
 IMAE_HD Margin<M> ael(const Row<M>& x, typename M::Scalar a) {
   const auto e = M::exp(-x.p / a);
@@ -312,17 +315,19 @@ IMAE_HD Margin<M> margin_formula(const Row<M>& x, const Term<typename M::Scalar>
     case kRCE: return rce<M>(x, q[0]);
     case kFocal: return focal<M>(x, q[0]);
     case kTaylorCE: return taylor_ce<M>(x, q[0]);
-    case kAGCE: return agce<M>(x, q[0], q[1]);
-    case kAUL: return aul<M>(x, q[0], q[1]);
+    case kAGCE:
+    case kAUL: return asymmetric<M>(x, t, q[1]);
     case kAEL: return ael<M>(x, q[0]);
     default: return cce<M>(x);
   }
 }
 
-template <class M>
+template <class M, bool kGeneral>
 IMAE_HD Outcome<M> formula(const Row<M>& x, const Term<typename M::Scalar>& t) {
-  if (t.formula == kLabelSmoothing) return label_smoothing<M>(x, t.parameter[0]);
-  if (t.formula == kNCE) return nce<M>(x);
+  if constexpr (kGeneral) {
+    if (t.formula == kLabelSmoothing) return label_smoothing<M>(x, t.parameter[0]);
+    if (t.formula == kNCE) return nce<M>(x);
+  }
   const Margin<M> o = margin_formula<M>(x, t);
   return {o.value, o.slope, M::set(0), -o.slope, o.weight, x.p};
 }
@@ -335,7 +340,8 @@ struct Others {
 };
 
 // The row's loss, and its gradient as dL/dz_j = a exp(z_j - max) + b, dL/dz_y = g_y.
-template <class M>
+// kGeneral: whether there may be general formulas, of which a compiler else prepares a part for every row.
+template <class M, bool kGeneral = true>
 IMAE_HD Outcome<M> evaluate(const Loss<typename M::Scalar>& loss, const Others<M>& others, typename M::Real z_y,
                             typename M::Scalar C) {
   using S = typename M::Scalar;
@@ -353,7 +359,7 @@ IMAE_HD Outcome<M> evaluate(const Loss<typename M::Scalar>& loss, const Others<M
   Outcome<M> total{zero, zero, zero, zero, zero, x.p};
   for (int i = 0; i < loss.term_count; ++i) {
     const auto& t = loss.term[i];
-    const Outcome<M> o = formula<M>(x, t);
+    const Outcome<M> o = formula<M, kGeneral>(x, t);
     total.value = total.value + t.coefficient * o.value;
     total.a = total.a + t.coefficient * o.a;
     total.b = total.b + t.coefficient * o.b;

@@ -106,8 +106,9 @@ Expansion<float> to_float(const Expansion<double>& from) {
 }
 
 void check(const Parameter& p, double value) {
-  const bool above = p.low_is_open ? value > p.low : value >= p.low;
-  if (above && value <= p.high && (!p.integer || value == std::floor(value))) return;
+  const bool above = p.range == kAboveLow ? value > p.low : value >= p.low;
+  if (above && value <= p.high && (p.range != kInteger || value == std::floor(value))) return;
+  if (p.range == kZeroToo && value == 0) return;
   throw std::invalid_argument(std::string("parameter ") + p.name + " is out of its range: " + std::to_string(value));
 }
 
@@ -128,9 +129,10 @@ Term<double> prepare_term(const double*& at, const double* end) {
   at += info.parameter_count;
   if (t.formula == kIMAE || t.formula == kDM) {
     t.d = 0.5 * t.parameter[info.parameter_count - 1];
-    t.k = t.d > 0 ? std::log1p(t.d) - std::log(t.d) : 0;
     t.bounded = expand(t.parameter[0], t.formula == kDM ? t.parameter[1] : 1);
   }
+  if (t.formula == kAGCE) t.constant = std::pow(t.parameter[0] + 1, t.parameter[1]);
+  if (t.formula == kAUL) t.constant = t.parameter[0] - 1;
   return t;
 }
 
@@ -140,7 +142,7 @@ Term<float> to_float(const Term<double>& from) {
   t.coefficient = static_cast<float>(from.coefficient);
   std::copy(std::begin(from.parameter), std::end(from.parameter), t.parameter);
   t.d = static_cast<float>(from.d);
-  t.k = static_cast<float>(from.k);
+  t.constant = static_cast<float>(from.constant);
   t.bounded = to_float(from.bounded);
   return t;
 }

@@ -17,8 +17,9 @@ static py::list formulas() {
     for (int i = 0; i < info.parameter_count; ++i) {
       const imae::Parameter& p = info.parameters[i];
       using namespace py::literals;
-      parameters.append(py::dict("name"_a = p.name, "low"_a = p.low, "high"_a = p.high, "low_is_open"_a = p.low_is_open,
-                                 "integer"_a = p.integer));
+      parameters.append(py::dict("name"_a = p.name, "low"_a = p.low, "high"_a = p.high,
+                                 "low_is_open"_a = p.range == imae::kAboveLow, "zero_too"_a = p.range == imae::kZeroToo,
+                                 "integer"_a = p.range == imae::kInteger));
     }
     table.append(py::make_tuple(info.name, id, info.margin, parameters));
   }

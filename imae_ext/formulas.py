@@ -38,8 +38,9 @@ def _check(formula: str, name: str, value: object) -> float:
             continue
         low, high = p["low"], p["high"]
         above = number > low if p["low_is_open"] else number >= low
-        if not (above and number <= high and (not p["integer"] or number == int(number))):
-            kind = "an integer" if p["integer"] else "a number"
+        inside = above and number <= high and (not p["integer"] or number == int(number))
+        if not (inside or (p["zero_too"] and number == 0)):
+            kind = "0 or a number" if p["zero_too"] else "an integer" if p["integer"] else "a number"
             raise ValueError(
                 f"imae_ext: {formula}: expected {name} to be {kind} in "
                 f"{'(' if p['low_is_open'] else '['}{low:g}, {high:g}], got {value!r}"
@@ -141,13 +142,13 @@ class GCE(Formula):
 
 @dataclass(frozen=True)
 class IMAE(Formula):
-    """IMAE (arXiv 1903.12141, Table 2): weight ``exp(T p r)``, ``0 <= T <= 64``; the paper recommends ``T = 8``.
+    """IMAE (arXiv 1903.12141, Table 2): weight ``exp(T p r)``, ``0 <= T <= 30``; the paper recommends ``T = 8``.
 
     The slope is ``(expm1(T p r) + r / (r + eps/2)) / 2``, and the value its exact integral from the margin to
-    infinity: not negative, and 0 for a perfect fit. ``eps`` in [0, 1] lets the pull of a fitted example fade. Its
-    default, 1e-8, is the constant in the authors' code. With ``eps = 0`` the weight is the paper's to the letter,
-    and its integral diverges: a perfectly fitted example still pulls with weight 1, so that logits grow without bound
-    and training collapses. The value is then anchored at ``p = 1/2``, and negative for fitted examples.
+    infinity: not negative, and 0 for a perfect fit. ``eps``, 0 or in [1e-30, 1], lets the pull of a fitted example
+    fade. Its default, 1e-8, is the constant in the authors' code. With ``eps = 0`` the weight is the paper's to the
+    letter, and its integral diverges: a perfectly fitted example still pulls with weight 1, so that logits grow without
+    bound and training collapses. The value is then anchored at ``p = 1/2``, and negative for fitted examples.
 
     The value is well above that of CCE, and for well fitted examples still is: watch accuracy, not the value.
 
@@ -162,7 +163,7 @@ class IMAE(Formula):
 class DM(Formula):
     """Derivative manipulation (arXiv 1905.11233, Eq. 12): weight ``exp(beta p**lambd r)``.
 
-    ``0 <= beta <= 32``, ``0 <= lambd <= 16``; ``eps`` and the value as in IMAE, which is ``lambd = 1``.
+    ``0 <= beta <= 16``, ``0.01 <= lambd <= 16`` or 0; ``eps`` and the value as in IMAE, which is ``lambd = 1``.
     """
 
     beta: float = 8.0
@@ -193,7 +194,7 @@ class TaylorCE(Formula):
 
 @dataclass(frozen=True)
 class AGCE(Formula):
-    """Asymmetric GCE, ``((a+1)**q - (a+p)**q) / q``, ``0 < a <= 100``, ``0 < q <= 16`` (Zhou et al., ICML 2021)."""
+    """Asymmetric GCE, ``((a+1)**q - (a+p)**q) / q``, ``1e-6 <= a <= 100``, ``0 < q <= 4`` (Zhou et al., ICML 2021)."""
 
     a: float = 1.0
     q: float = 2.0
@@ -201,7 +202,7 @@ class AGCE(Formula):
 
 @dataclass(frozen=True)
 class AUL(Formula):
-    """Asymmetric unhinged loss, ``((a-p)**q - (a-1)**q) / q``, ``1 < a <= 100``, ``0 < q <= 16`` (as AGCE)."""
+    """Asymmetric unhinged loss, ``((a-p)**q - (a-1)**q) / q``, ``1 < a <= 100``, ``0 < q <= 4`` (as AGCE)."""
 
     a: float = 1.5
     q: float = 0.9
@@ -209,7 +210,7 @@ class AUL(Formula):
 
 @dataclass(frozen=True)
 class AEL(Formula):
-    """Asymmetric exponential loss, ``exp(-p / a)``, ``1e-4 <= a <= 1e4`` (as AGCE)."""
+    """Asymmetric exponential loss, ``exp(-p / a)``, ``0.05 <= a <= 1e4`` (as AGCE)."""
 
     a: float = 2.5
 

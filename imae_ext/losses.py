@@ -44,8 +44,8 @@ def imae_loss(
     Args:
       logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ...)``, as in :func:`imae_ext.robust_loss`.
       target: class indices, of the logits' shape without ``C``.
-      T: in [0, 64]; 0 weighs all examples alike, 8 is the paper's choice.
-      eps: in [0, 1]; lets the pull of fitted examples fade, see :class:`imae_ext.IMAE`. Leave it as it is.
+      T: in [0, 30]; 0 weighs all examples alike, 8 is the paper's choice.
+      eps: 0 or in [1e-30, 1]; lets the pull of fitted examples fade, see :class:`imae_ext.IMAE`. Leave it as it is.
       weight: ``(C,)``, of the classes.
       ignore_index: the label of rows that do not count.
       reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``, the sum over the sum of the example weights.
@@ -185,9 +185,9 @@ def dm_loss(
     Args:
       logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ...)``, as in :func:`imae_ext.robust_loss`.
       target: class indices, of the logits' shape without ``C``.
-      beta: in [0, 32].
-      lambd: in [0, 16]; 1 is IMAE.
-      eps: in [0, 1], as in :func:`imae_loss`.
+      beta: in [0, 16].
+      lambd: 0 or in [0.01, 16]; 1 is IMAE.
+      eps: 0 or in [1e-30, 1], as in :func:`imae_loss`.
       weight: ``(C,)``, of the classes.
       ignore_index: the label of rows that do not count.
       reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``, the sum over the sum of the example weights.

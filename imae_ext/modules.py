@@ -60,7 +60,10 @@ class RobustLoss(nn.Module):
 
 
 class IMAELoss(RobustLoss):
-    """:func:`imae_ext.imae_loss` as a module: ``T`` in [0, 64], ``eps`` in [0, 1]; options of :class:`RobustLoss`."""
+    """:func:`imae_ext.imae_loss` as a module; options of :class:`RobustLoss`.
+
+    ``T`` in [0, 30], ``eps`` 0 or in [1e-30, 1].
+    """
 
     def __init__(
         self,
@@ -117,7 +120,7 @@ class GCELoss(RobustLoss):
 class DMLoss(RobustLoss):
     """:func:`imae_ext.dm_loss` as a module; options of :class:`RobustLoss`.
 
-    ``beta`` in [0, 32], ``lambd`` in [0, 16], ``eps`` in [0, 1].
+    ``beta`` in [0, 16], ``lambd`` 0 or in [0.01, 16], ``eps`` 0 or in [1e-30, 1].
     """
 
     def __init__(

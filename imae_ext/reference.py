@@ -88,8 +88,9 @@ def _bounded(p: Tensor, r: Tensor, nlp: Tensor, beta: float, lambd: float) -> Te
         return torch.expm1(beta * (1 - t) ** lambd * t) / (t * (1 - t))
 
     def per_s(s: Tensor) -> Tensor:
-        p = 0.5 * torch.exp(-torch.expm1(s))
-        return torch.exp(s) * torch.expm1(beta * p**lambd * (1 - p)) / (1 - p)
+        nlp = math.log(2) + torch.expm1(s)
+        r = -torch.expm1(-nlp)
+        return torch.exp(s) * torch.expm1(beta * torch.exp(-lambd * nlp) * r) / r
 
     fitted = p >= 0.5
     if lambd == 1:
@@ -110,12 +111,16 @@ def _dm(row: Row, beta: float, lambd: float, eps: float) -> Tensor:
         half = torch.full_like(row.u, 0.5)
         return (bounded - _bounded(half, half, -half.log(), beta, lambd) - row.u) / 2
     d = eps / 2
-    return (-logsigmoid(row.u - math.log1p(d) + math.log(d)) / (1 + d) + bounded) / 2
+    return ((torch.log1p(row.r / d) + row.nlp) / (1 + d) + bounded) / 2
 
 
-def _gce(row: Row, q: float) -> Tensor:
-    x = q * row.nlp
-    return torch.where(x < 0.5, -torch.expm1(-x), 1 - torch.exp(-x)) / q  # expm1's derivative takes exp from expm1
+def _saturating(x: Tensor, q: float) -> Tensor:
+    """Return (1 - exp(-q x)) / q of x >= 0, which is x where q x is small."""
+    if q < torch.finfo(x.dtype).tiny:
+        return x
+    y = q * x
+    rising = torch.where(y < 0.5, -torch.expm1(-y), 1 - torch.exp(-y))  # expm1's derivative takes exp from expm1
+    return torch.where(y < 1e-16, x, rising / q)
 
 
 def _focal(row: Row, gamma: float) -> Tensor:
@@ -140,14 +145,14 @@ VALUE: dict[type[f.Formula], Callable[..., Tensor]] = {
     f.CCE: lambda row: row.nlp,
     f.MAE: lambda row: 2 * row.r,
     f.MSE: lambda row: row.r**2,
-    f.GCE: _gce,
+    f.GCE: lambda row, q: _saturating(row.nlp, q),
     f.IMAE: lambda row, T, eps: _dm(row, T, 1.0, eps),
     f.DM: _dm,
     f.RCE: lambda row, A: A * row.r,
     f.Focal: _focal,
     f.TaylorCE: lambda row, t: sum((row.r**k / k for k in range(2, int(t) + 1)), row.r),
-    f.AGCE: lambda row, a, q: (a + row.p) ** q * torch.expm1(q * torch.log1p(row.r / (a + row.p))) / q,
-    f.AUL: lambda row, a, q: -((a - 1 + row.r) ** q) * torch.expm1(-q * torch.log1p(row.r / (a - 1))) / q,
+    f.AGCE: lambda row, a, q: (a + 1) ** q * _saturating(torch.log1p(row.r / (a + row.p)), q),
+    f.AUL: lambda row, a, q: (a - 1 + row.r) ** q * _saturating(torch.log1p(row.r / (a - 1)), q),
     f.AEL: lambda row, a: torch.exp(-row.p / a),
     f.LabelSmoothing: lambda row, eps: (1 - eps) * row.nlp + eps / row.C * (row.nlp + row.rest),
     f.NCE: _nce,
@@ -165,7 +170,7 @@ def _example_weight(loss: f.Loss, row: Row) -> Tensor:
     for c, g in loss.terms:
         if isinstance(g, (f.IMAE, f.DM)):
             beta, lambd = (g.T, 1.0) if isinstance(g, f.IMAE) else (g.beta, g.lambd)
-            total = total + c * torch.exp(beta * row.p**lambd * row.r)
+            total = total + c * torch.exp(beta * torch.exp(-lambd * row.nlp) * row.r)
         else:
             slope = torch.func.grad(lambda u, g=g: -VALUE[type(g)](row._replace(u=u), *g.packed[2:]).sum())(row.u)
             total = total + c * 2 * slope

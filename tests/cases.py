@@ -89,7 +89,7 @@ FORMULAS: tuple[Spec, ...] = (
 
 # Parameters at the ends of their ranges and where the formula changes character.
 PARAMETER_SWEEP: tuple[Spec, ...] = (
-    *(Spec.of("IMAE", T=t, eps=e) for t, e in product((0.0, 0.5, 2.0, 8.0, 16.0, 32.0), (1e-8, 1e-4, 0.0))),
+    *(Spec.of("IMAE", T=t, eps=e) for t, e in product((0.0, 0.5, 2.0, 8.0, 16.0, 30.0), (1e-8, 1e-4, 0.0))),
     *(
         Spec.of("DM", beta=b, lambd=a, eps=e)
         for a, b, e in product((0.0, 0.25, 0.5, 1.0, 2.0), (0.5, 2.0, 8.0), (1e-8, 0.0))

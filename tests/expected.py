@@ -39,9 +39,14 @@ ACCURACY: dict[torch.dtype, Accuracy] = {
 
 
 def floor(spec: Spec, dtype: torch.dtype) -> float:
-    """Absolute error of a p_y or 1 - p_y flushed to 0: times a formula's constants, or divided by IMAE's eps/2."""
-    divisors = [dict(params).get("eps", 0.0) / 2 for _, name, params in spec.terms if name in ("IMAE", "DM")]
-    return ACCURACY[dtype].tiny * max([100.0] + [1 / d for d in divisors if d])
+    """Absolute error of a p_y or 1 - p_y flushed to 0, times a formula's constants."""
+
+    def constant(name: str, eps: float = 0, a: float = 0, q: float = 0, A: float = 0, **_: float) -> float:
+        if name in ("IMAE", "DM"):
+            return 2 / eps if eps else 0
+        return {"RCE": A, "AGCE": max(1 / (a or 1), (a + 1) ** q), "AUL": max(1 / (a - 1 or 1), a**q)}.get(name, 0)
+
+    return ACCURACY[dtype].tiny * max([100.0] + [constant(name, **dict(params)) for _, name, params in spec.terms])
 
 
 def steepness(spec: Spec) -> float:

@@ -17,7 +17,7 @@ from imae_ext import reference
 
 EDGES = (
     Spec.of("IMAE", T=0.0, eps=1e-4),
-    Spec.of("IMAE", T=32.0, eps=1.0),
+    Spec.of("IMAE", T=30.0, eps=1.0),
     Spec.of("DM", beta=2.0, lambd=0.0, eps=1e-8),
     Spec.of("DM", beta=4.0, lambd=2.0, eps=0.0),
     Spec.of("GCE", q=0.05),

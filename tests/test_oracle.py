@@ -133,7 +133,7 @@ def test_fitted_row_still_pulls_with_weight_one_when_eps_is_zero(spec, dtype, im
 @by_implementation
 @by_dtype
 @pytest.mark.parametrize("eps", (1e-8, 1e-4))
-@pytest.mark.parametrize("T", (0.0, 0.5, 2.0, 8.0, 16.0, 32.0))
+@pytest.mark.parametrize("T", (0.0, 0.5, 2.0, 8.0, 16.0, 30.0))
 def test_imae_value_is_never_negative_and_falls_to_zero(T, eps, dtype, implementation):
     u = torch.linspace(-200, 200, 1601, dtype=dtype)
     logits = torch.stack([u, torch.zeros_like(u)], dim=1)

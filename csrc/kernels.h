@@ -62,6 +62,7 @@ struct CpuKernels {
   const char* name;
   bool (*reads_in_place)(const Rows&);  // else the caller must bring the rows to class stride 1
   int64_t (*group_count)(const Rows&);
+  int64_t (*count_targets)(const Rows&);  // that are not ignored; -1 if one of them is no class
   void (*forward)(const Forward&, int64_t group_begin, int64_t group_end);
   void (*backward)(const Backward&, int64_t group_begin, int64_t group_end);
   void (*scale)(DType, void* grad, int64_t begin, int64_t end, double by);  // grad *= by, for a dense tensor

@@ -36,19 +36,18 @@ void for_rows(const Rows& rows, int64_t groups, F f) {
 template <class S>
 double sum_of_target_weights(const Rows& rows, const void* weight) {
   const S* w = static_cast<const S*>(weight);
+  if (!w)
+    if (const int64_t count = cpu_kernels().count_targets(rows); count >= 0) return static_cast<double>(count);
+  // one after the other: for their weights, or to find the one that is no class
   double sum = 0;
-  int64_t ignored = 0;
   for (int64_t i = 0; i < rows.N; ++i) {
     const int64_t y = rows.label(i);
-    if (y == rows.ignore_index) {
-      ++ignored;
-      continue;
-    }
+    if (y == rows.ignore_index) continue;
     STD_TORCH_CHECK(y >= 0 && y < rows.C, "imae_ext: expected labels in [0, ", rows.C,
                     ") or ignore_index=", rows.ignore_index, ", got ", y, " at row ", i, " of target");
     if (w) sum += w[y];
   }
-  return w ? sum : static_cast<double>(rows.N - ignored);
+  return sum;
 }
 
 template <class F>

@@ -87,6 +87,20 @@ def test_minus_inf_as_cross_entropy(dtype, where):
     assert torch.allclose(grad.double(), leaf.grad, rtol=2 * torch.finfo(dtype).eps, atol=1e-6)
 
 
+@pytest.mark.parametrize("C", (10, 40), ids=lambda C: f"C{C}")
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16), ids=lambda d: str(d)[6:])
+@by_implementation
+def test_any_nan_among_the_weights_stays_nan(dtype, C, robust_loss):
+    """Also one of all ones, which rounding to bfloat16 would carry over to -0."""
+    logits, target = batch(N=21, C=C, dtype=dtype)
+    for bits in (0x7FFFFFFF, -1, 0x7FC00000):
+        weight = torch.ones(C)
+        weight[target[11]] = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
+        grad = gradient(robust_loss, logits, target, imae_ext.CCE(), weight=weight, reduction="none")[1]
+        assert torch.equal(grad.isnan().all(1), target == target[11])
+        assert torch.equal(grad.isnan().any(1), target == target[11])
+
+
 POISONS = {
     "all_minus_inf": lambda row, y: torch.full_like(row, -math.inf),
     "inf_at_target": lambda row, y: row.index_fill(0, torch.tensor([y]), math.inf),

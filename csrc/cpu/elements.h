@@ -33,11 +33,13 @@ using U32 = VectorOf<uint32_t, kFloats>::type;
 using Floats = Vector<float>::Real;
 
 IMAE_INLINE Floats widen(BFloat16, U16 x) { return bit_cast<Floats>(__builtin_convertvector(x, U32) << 16); }
-// Rounded in the high half: to the nearest, ties to even; NaN stays NaN.
-IMAE_INLINE U32 round_high(Floats x) {
+// Rounded in the high half: to the nearest, ties to even. A NaN stays one if the lower half of its bits is clear, as in
+// those that arithmetic makes and those that came from bfloat16.
+IMAE_INLINE U32 round_known(Floats x) {
   const U32 bits = bit_cast<U32>(x);
-  return x == x ? bits + 0x7fffu + ((bits >> 16) & 1u) : bits | 0x400000u;
+  return bits + 0x7fffu + ((bits >> 16) & 1u);
 }
+IMAE_INLINE U32 round_high(Floats x) { return x == x ? round_known(x) : bit_cast<U32>(x) | 0x400000u; }
 IMAE_INLINE U16 narrow(BFloat16, Floats x) { return __builtin_convertvector(round_high(x) >> 16, U16); }
 
 #if defined(IMAE_F16C)
@@ -114,7 +116,7 @@ IMAE_INLINE Pair<T> load_pair(const T* at) {
 template <class T>
 IMAE_INLINE void store_pair(T* at, Pair<T> x) {
   if constexpr (Pair<T>::kNext == 1) {
-    const U32 y = (round_high(x.first) >> 16) | (round_high(x.second) & 0xffff0000u);
+    const U32 y = (round_known(x.first) >> 16) | (round_known(x.second) & 0xffff0000u);
     __builtin_memcpy(at, &y, sizeof y);
   } else {
     store(at, x.first);

@@ -117,6 +117,10 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
   T* grad = static_cast<T*>(r.grad);
   const int64_t C = r.C;
   if (plan.path == Path::kAlong) {
+    const auto plain = [](Real x) __attribute__((always_inline)) {  // a NaN that rounding leaves one
+      return V::select(x == x, x, V::set(std::numeric_limits<S>::quiet_NaN()));
+    };
+    const Real a = plain(c.a), b = plain(c.b);
     for (int l = g.begin; l < g.end; ++l) {
       T* row = grad + to.row(g.first + l);
       const T* z = logits + from.row(g.first + l);
@@ -126,12 +130,12 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
         __builtin_memset(row, 0, C * sizeof(T));
       else if (kKept && C <= kChunk)
         write_row(
-            row, C, y[l], c.a[l], c.b[l], c.g_y[l],
+            row, C, y[l], a[l], b[l], c.g_y[l],
             [=](int64_t j) __attribute__((always_inline)) { return Pair<T>{load(e + j), load(e + j + V::kLanes)}; },
             [=](int64_t j, int64_t) __attribute__((always_inline)) { return load(e + j); });
       else
         write_row(
-            row, C, y[l], c.a[l], c.b[l], c.g_y[l],
+            row, C, y[l], a[l], b[l], c.g_y[l],
             [=](int64_t j) __attribute__((always_inline)) {
               const Pair<T> x = load_pair(z + j);
               return Pair<T>{V::exp_sweep(x.first - max), V::exp_sweep(x.second - max)};
@@ -168,9 +172,10 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
 }
 
 // One copy for all element types: the formulas are most of the code.
-template <class S>
+template <bool kGeneral, class S>
 __attribute__((noinline)) void evaluate_group(const Forward& f, const LaneSums<S>& sums, Outcome<Vector<S>>& result) {
-  result = evaluate<Vector<S>>(f.loss->as<S>(), {sums.max, sums.sum_exp, sums.sum}, sums.z_y, static_cast<S>(f.C));
+  result =
+      evaluate<Vector<S>, kGeneral>(f.loss->as<S>(), {sums.max, sums.sum_exp, sums.sum}, sums.z_y, static_cast<S>(f.C));
 }
 
 template <class T>
@@ -201,9 +206,8 @@ IMAE_INLINE void finish_group(const Forward& f, const Plan<T>& plan, int64_t fir
       to[0] = c.max[l], to[1] = c.a[l], to[2] = c.b[l], to[3] = c.g_y[l];
     }
   if (f.value_sums) {
-    double sum = 0;
-    for (int l = g.begin; l < g.end; ++l) sum += value[l];
-    f.value_sums[first + k] = sum;
+    using Doubles = typename VectorOf<double, V::kLanes>::type;
+    f.value_sums[first + k] = reduce_one<V::kLanes>(__builtin_convertvector(value, Doubles), Plus{});
   }
   if (f.weight_sums) {
     double sum = 0;
@@ -225,11 +229,13 @@ void forward(const Forward& f, int64_t begin, int64_t end) {
       block.group[k] = plan.group(f, first + k);
       block.labels[k] = Labels<S>(f, block.group[k]);
     }
-    if (f.loss->f64.margin)
+    if (f.loss->f64.margin) {
       read_block<false>(f, plan, block);
-    else
+      for (int k = 0; k < block.count; ++k) evaluate_group<false>(f, block.sums[k], block.outcome[k]);
+    } else {
       read_block<true>(f, plan, block);
-    for (int k = 0; k < block.count; ++k) evaluate_group<S>(f, block.sums[k], block.outcome[k]);
+      for (int k = 0; k < block.count; ++k) evaluate_group<true>(f, block.sums[k], block.outcome[k]);
+    }
     for (int k = 0; k < block.count; ++k) finish_group(f, plan, first, block, k);
   }
 }
@@ -265,6 +271,33 @@ void scale(T* grad, int64_t begin, int64_t end, double by) {
   for (; i < end; ++i) store_one(grad + i, load_one(grad + i) * factor);
 }
 
+template <class Label>
+int64_t count_targets(const Label* target, int64_t N, int64_t ignore_index, int64_t C) {
+  constexpr int64_t kLanes = IMAE_VECTOR_BYTES / sizeof(Label);
+  using Labels = typename VectorOf<Label, kLanes>::type;
+  const bool none_ignored = ignore_index != static_cast<Label>(ignore_index);
+  const auto ignored = static_cast<Label>(ignore_index);
+  Labels kept{}, wrong{};  // minus the number; -1
+  int64_t i = 0, count = 0;
+  for (; i + kLanes <= N; i += kLanes) {
+    Labels y;
+    __builtin_memcpy(&y, target + i, sizeof y);
+    const auto keep = none_ignored ? y == y : y != ignored;
+    kept += keep;
+    wrong |= keep & ((y < 0) | (C <= std::numeric_limits<Label>::max() ? y >= static_cast<Label>(C) : y != y));
+  }
+  for (int l = 0; l < kLanes; ++l) {
+    if (wrong[l]) return -1;
+    count -= kept[l];
+  }
+  for (; i < N; ++i) {
+    if (target[i] == ignore_index) continue;
+    if (target[i] < 0 || target[i] >= C) return -1;
+    ++count;
+  }
+  return count;
+}
+
 // calls f with an element of the rows' type
 template <class F>
 IMAE_INLINE auto by_type(DType dtype, F f) {
@@ -280,6 +313,11 @@ constexpr CpuKernels kernels(const char* name) {
   return {name,
           [](const Rows& r) { return by_type(r.dtype, [&](auto t) { return Plan<decltype(t)>(r).in_place; }); },
           [](const Rows& r) { return by_type(r.dtype, [&](auto t) { return Plan<decltype(t)>(r).count(r); }); },
+          [](const Rows& r) {
+            const auto count = [&](auto* target) { return count_targets(target, r.N, r.ignore_index, r.C); };
+            return r.target_is_int32 ? count(static_cast<const int32_t*>(r.target))
+                                     : count(static_cast<const int64_t*>(r.target));
+          },
           [](const Forward& f, int64_t begin, int64_t end) {
             by_type(f.dtype, [&](auto t) { forward<decltype(t)>(f, begin, end); });
           },

@@ -23,8 +23,11 @@ struct Others {
   using Int = typename V::Int;
   typename V::Ints label;
 
-  explicit IMAE_INLINE Others(int64_t y) : label(V::set_int(static_cast<Int>(y))) {}
-  IMAE_INLINE auto first(int64_t j) const { return label - V::iota() * Pair<T>::kStep != static_cast<Int>(j); }
+  typename V::Ints ahead;  // the label, of the first class of each lane of a Pair
+
+  explicit IMAE_INLINE Others(int64_t y)
+      : label(V::set_int(static_cast<Int>(y))), ahead(label - V::iota() * Pair<T>::kStep) {}
+  IMAE_INLINE auto first(int64_t j) const { return ahead != static_cast<Int>(j); }
   IMAE_INLINE auto second(int64_t j) const { return first(j + Pair<T>::kNext); }
   IMAE_INLINE auto last(int64_t j, int64_t at) const {
     return (label - V::iota() != static_cast<Int>(at)) & (V::iota() >= static_cast<Int>(j - at));
@@ -43,6 +46,7 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
                               const T* grad) {
   using V = Vector<ScalarOf<T>>;
   using Real = typename V::Real;
+  using Int = typename V::Int;
   constexpr int64_t kLanes = V::kLanes, kLine = 64 / sizeof(T);
   const Others<T> others(y);
   const auto keep = [=](Sums<Real> sums, int64_t j, Real z_j, auto counts) __attribute__((always_inline)) {
@@ -54,20 +58,22 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
   };
   struct Two {
     Sums<Real> first, second;
+    typename V::Ints ahead;  // of each lane's class: the label
   };
   const Two sums = fold_vectors<T>(
-      count, Two{},
+      count, Two{{}, {}, others.ahead},
       [=](Two sums, int64_t j) __attribute__((always_inline)) {
         for (int64_t k = j; k < j + 2 * kLanes; k += kLine) {
           __builtin_prefetch(next + k);
           __builtin_prefetch(grad + k, 1);
         }
         const Pair<T> x = load_pair(z + j);
-        return Two{keep(sums.first, j, x.first, others.first(j)),
-                   keep(sums.second, j + kLanes, x.second, others.second(j))};
+        return Two{keep(sums.first, j, x.first, sums.ahead != 0),
+                   keep(sums.second, j + kLanes, x.second, sums.ahead != static_cast<Int>(Pair<T>::kNext)),
+                   sums.ahead - static_cast<Int>(2 * kLanes)};
       },
       [=](Two sums, int64_t j, int64_t at) __attribute__((always_inline)) {
-        return Two{keep(sums.first, j, load(z + at), others.last(j, at)), sums.second};
+        return Two{keep(sums.first, j, load(z + at), others.last(j, at)), sums.second, sums.ahead};
       });
   return Sums<Real>{sums.first.exp + sums.second.exp, sums.first.plain + sums.second.plain};
 }

@@ -119,14 +119,14 @@ KERNELS = (
         ("test_contract_refusals.py", "test_case_table.py"),
     ),
     Fault(
-        "csrc/cpu/kernels.h",
+        "csrc/cpu/targets.h",
         "kept += keep;",
         "kept += y == y;",
         "mean divides by the ignored rows too",
         SHAPES,
     ),
     Fault(
-        "csrc/cpu/kernels.h",
+        "csrc/cpu/targets.h",
         "if (wrong[l]) return -1;",
         "",
         "a label that is no class reaches the kernels",

@@ -32,6 +32,7 @@ _row_stats = _op.row_stats.default
 
 _transforming = torch._C._are_functorch_transforms_active  # inside torch.func.grad, vmap, ...
 _is_batch = torch._C._functorch.is_legacy_batchedtensor  # several grad_outputs: is_grads_batched
+_unwrap = torch._C._functorch.unwrap_if_dead  # logits that outlived the transform they were made in
 _compiling = torch.compiler.is_compiling
 
 Pair = tuple[Tensor, Tensor]
@@ -96,6 +97,10 @@ class _Loss(torch.autograd.Function):
         return grad, None, None
 
 
+# Function.apply without what it does for torch.func's transforms, which never get here: a seventh of a small call.
+_apply = super(torch.autograd.Function, _Loss).apply
+
+
 class _TracedLoss(torch.autograd.Function):
     """For torch.compile and export: nothing but operators and saved tensors."""
 
@@ -150,7 +155,7 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
         return _traced(logits, target, options)
     try:
         if logits.requires_grad and torch.is_grad_enabled():
-            return _Loss.apply(logits, target, options)  # type: ignore[no-any-return,no-untyped-call]
+            return _apply(_unwrap(logits), target, options)  # type: ignore[no-any-return,no-untyped-call]
         value: Tensor = _forward(logits, target, weight, formula.packed, REDUCTIONS[reduction], ignore_index)
         return value
     except Exception:

@@ -80,6 +80,25 @@ def test_hessian(spec):
     assert torch.allclose(got, got.permute(2, 3, 0, 1), atol=1e-12)
 
 
+@by_reduction
+def test_tensor_that_outlives_its_transform(reduction):
+    """Afterwards it stands for what it was made of, which the gradient reaches."""
+    logits, target = batch(dtype=torch.float64)
+    leaf, kept = logits.clone().requires_grad_(), []
+
+    def keep(x, y):
+        kept.extend((x, y))
+        return x.sum()
+
+    torch.func.grad(keep)(leaf, target)
+    torch.func.grad(lambda x, y: keep(y, x.long()))(target.double(), target)  # a target, too
+    wanted = gradient(imae_ext.robust_loss, logits, target, FORMULA, reduction=reduction)[1]
+    for x, y in ((kept[0], target), (kept[0], kept[3])):
+        leaf.grad = None
+        imae_ext.robust_loss(x, y, FORMULA, reduction=reduction).sum().backward()
+        assert torch.equal(leaf.grad, wanted)
+
+
 def test_per_sample_gradients_of_a_model():
     """vmap over grad of a functional call, as differential privacy uses it, is one backward for each example."""
     torch.manual_seed(0)

@@ -33,6 +33,7 @@ _row_stats = _op.row_stats.default
 _transforming = torch._C._are_functorch_transforms_active  # inside torch.func.grad, vmap, ...
 _is_batch = torch._C._functorch.is_legacy_batchedtensor  # several grad_outputs: is_grads_batched
 _unwrap = torch._C._functorch.unwrap_if_dead  # logits that outlived the transform they were made in
+_saving_hooks = torch._C._autograd._top_saved_tensors_default_hooks  # of checkpointing and offloading
 _compiling = torch.compiler.is_compiling
 
 Pair = tuple[Tensor, Tensor]
@@ -59,35 +60,45 @@ def _scaled(grad: Tensor, grad_output: Tensor) -> Tensor:
 
 
 class _Loss(torch.autograd.Function):
-    """For eager mode: forward takes a context, the cheapest form of a Function."""
+    """For eager mode: forward takes a context, the cheapest form of a Function.
+
+    The gradient, ready before it is asked for, is no saved tensor: reading one reads all, and the logits may have
+    changed meanwhile, which is no error. It passes the hooks by itself: checkpointing drops it, offloading moves it.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, options: Options) -> Tensor:
         formula, weight, ignore_index, reduction = options
         code = REDUCTIONS[reduction]
         ctx.options = options
-        ctx.save_for_backward(logits, target, weight)
         if _one_pass(logits, code):
-            loss, ctx.grad = _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
-            ctx.rows = None
+            ctx.save_for_backward(logits, target, weight)
+            loss, grad = _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
+            hooks = _saving_hooks(False)
+            ctx.grad, ctx.unpack = (hooks[0](grad), hooks[1]) if hooks else (grad, None)
+            ctx.one_pass = True
         else:
-            loss, *ctx.rows = _forward_save(logits, target, weight, formula.packed, code, ignore_index)
+            loss, rows, divisor = _forward_save(logits, target, weight, formula.packed, code, ignore_index)
+            ctx.save_for_backward(logits, target, weight, rows, divisor)
+            ctx.one_pass = False
         return loss  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, None]:
         formula, weight, ignore_index, reduction = ctx.options
         if torch.is_grad_enabled():  # create_graph
-            logits, target, _ = ctx.saved_tensors
+            logits, target, *_ = ctx.saved_tensors
             return _differentiable_gradient(logits, target, ctx.options, grad_output), None, None
-        if ctx.rows is not None:
-            logits, target, _ = ctx.saved_tensors
-            return _backward(logits, target, *ctx.rows, grad_output, ignore_index), None, None
+        if not ctx.one_pass:
+            logits, target, _, rows, divisor = ctx.saved_tensors
+            return _backward(logits, target, rows, divisor, grad_output, ignore_index), None, None
         grad, ctx.grad = ctx.grad, None
         if grad is None:  # a second backward through a retained graph; the first one gave the buffer away
             logits, target, weight = ctx.saved_tensors
             code = REDUCTIONS[reduction]
             _, grad = _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
+        elif ctx.unpack:
+            return _scaled(ctx.unpack(grad), grad_output), None, None
         try:
             _scale(grad, grad_output)
         except RuntimeError:

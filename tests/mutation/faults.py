@@ -186,6 +186,13 @@ PYTHON = (
     ),
     Fault(
         "imae_ext/ops.py",
+        "hooks = _saving_hooks(False)",
+        "hooks = None",
+        "checkpointing keeps every gradient",
+        AUTOGRAD,
+    ),
+    Fault(
+        "imae_ext/ops.py",
         "_apply(_unwrap(logits), ",
         "_apply(logits, ",
         "the gradient stops at a tensor that outlived its transform",

@@ -201,6 +201,13 @@ STABLE_TORCH_LIBRARY(imae_ext, m) {
   m.def(
       "forward_save(Tensor logits, Tensor target, Tensor? weight, float[] formula, int reduction, int ignore_index) -> "
       "(Tensor, Tensor, Tensor)");
+  // the same two for torch.compile and export: Python gives these a derivative, which costs an eager call too much
+  m.def(
+      "traced_forward_backward(Tensor logits, Tensor target, Tensor? weight, float[] formula, int reduction, int "
+      "ignore_index) -> (Tensor, Tensor)");
+  m.def(
+      "traced_forward_save(Tensor logits, Tensor target, Tensor? weight, float[] formula, int reduction, int "
+      "ignore_index) -> (Tensor, Tensor, Tensor)");
   m.def(
       "backward(Tensor logits, Tensor target, Tensor coefficients, Tensor divisor, Tensor grad_output, int "
       "ignore_index) -> Tensor");
@@ -213,6 +220,8 @@ STABLE_TORCH_LIBRARY_IMPL(imae_ext, CPU, m) {
   m.impl("forward_backward", TORCH_BOX(&forward_backward_cpu));
   m.impl("forward_backward_out", TORCH_BOX(&forward_backward_out_cpu));
   m.impl("forward_save", TORCH_BOX(&forward_save_cpu));
+  m.impl("traced_forward_backward", TORCH_BOX(&forward_backward_cpu));
+  m.impl("traced_forward_save", TORCH_BOX(&forward_save_cpu));
   m.impl("backward", TORCH_BOX(&backward_cpu));
   m.impl("scale_", TORCH_BOX(&scale_cpu));
   m.impl("row_stats", TORCH_BOX(&row_stats_cpu));

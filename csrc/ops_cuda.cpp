@@ -181,6 +181,8 @@ STABLE_TORCH_LIBRARY_IMPL(imae_ext, CUDA, m) {
   m.impl("forward_backward", TORCH_BOX(&forward_backward_cuda));
   m.impl("forward_backward_out", TORCH_BOX(&forward_backward_out_cuda));
   m.impl("forward_save", TORCH_BOX(&forward_save_cuda));
+  m.impl("traced_forward_backward", TORCH_BOX(&forward_backward_cuda));
+  m.impl("traced_forward_save", TORCH_BOX(&forward_save_cuda));
   m.impl("backward", TORCH_BOX(&backward_cuda));
   m.impl("scale_", TORCH_BOX(&scale_cuda));
   m.impl("row_stats", TORCH_BOX(&row_stats_cuda));

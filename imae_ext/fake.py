@@ -24,16 +24,18 @@ def _loss(
 
 
 register_fake("imae_ext::forward", _loss)
-register_fake("imae_ext::forward_backward", lambda logits, *rest: (_loss(logits, *rest), torch.empty_like(logits)))
+for _name in ("forward_backward", "traced_forward_backward"):
+    register_fake(f"imae_ext::{_name}", lambda logits, *rest: (_loss(logits, *rest), torch.empty_like(logits)))
 register_fake("imae_ext::forward_backward_out", _loss)
-register_fake(
-    "imae_ext::forward_save",
-    lambda logits, target, *rest: (
-        _loss(logits, target, *rest),
-        _of_loss(logits, (target.numel(), 4)),
-        _of_loss(logits, ()),
-    ),
-)
+for _name in ("forward_save", "traced_forward_save"):
+    register_fake(
+        f"imae_ext::{_name}",
+        lambda logits, target, *rest: (
+            _loss(logits, target, *rest),
+            _of_loss(logits, (target.numel(), 4)),
+            _of_loss(logits, ()),
+        ),
+    )
 register_fake("imae_ext::backward", lambda logits, *_: torch.empty_like(logits))
 register_fake("imae_ext::scale_", lambda grad, grad_output: None)
 register_fake(

@@ -234,3 +234,15 @@ class NCE(Formula):
 def SCE(alpha: float = 0.1, beta: float = 1.0) -> Combination:
     """Symmetric cross entropy, ``alpha * CCE() + beta * RCE()`` (Wang et al., ICCV 2019, Eq. 9)."""
     return _check("SCE", "alpha", alpha) * CCE() + _check("SCE", "beta", beta) * RCE()
+
+
+def unpack(packed: list[float]) -> Combination:
+    """Return the formula that these numbers stand for."""
+    kinds = {_TABLE[kind.__name__][0]: kind for kind in Formula.__subclasses__() if kind.__name__ in _TABLE}
+    terms, at = [], 0
+    while at < len(packed):
+        kind, coefficient = kinds[int(packed[at])], packed[at + 1]
+        count = len(fields(kind))  # type: ignore[arg-type]
+        terms.append((coefficient, kind(*packed[at + 2 : at + 2 + count])))
+        at += 2 + count
+    return Combination(tuple(terms))

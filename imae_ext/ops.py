@@ -19,13 +19,15 @@ from torch.autograd import forward_ad
 
 from . import checks, reference
 from .checks import REDUCTIONS
-from .formulas import Loss
+from .formulas import Loss, unpack
 
 _op = torch.ops.imae_ext
 _forward = _op.forward.default
 _forward_backward = _op.forward_backward.default
 _forward_backward_out = _op.forward_backward_out.default
 _forward_save = _op.forward_save.default
+_traced_forward_backward = _op.traced_forward_backward.default
+_traced_forward_save = _op.traced_forward_save.default
 _backward = _op.backward.default
 _scale = _op.scale_.default
 _row_stats = _op.row_stats.default
@@ -112,32 +114,34 @@ class _Loss(torch.autograd.Function):
 _apply = super(torch.autograd.Function, _Loss).apply
 
 
-class _TracedLoss(torch.autograd.Function):
-    """For torch.compile and export: nothing but operators and saved tensors."""
+# --- for torch.compile and export: operators with a derivative of their own -----------------------------------------
 
-    @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None, packed: list[float], code: int, ignored: int
-    ) -> Tensor:
-        ctx.ignored = ignored
-        ctx.one_pass = _one_pass(logits, code)
-        if ctx.one_pass:
-            loss, grad = _forward_backward(logits, target, weight, packed, code, ignored)
-            ctx.save_for_backward(grad)
-        else:
-            loss, rows, divisor = _forward_save(logits, target, weight, packed, code, ignored)
-            ctx.save_for_backward(logits, target, rows, divisor)
-        return cast(Tensor, loss)
 
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.one_pass:
-            (grad,) = ctx.saved_tensors
-            grad = _scaled(grad, grad_output)
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    logits, target, weight, packed, code, ignore_index = inputs
+    reduction = next(name for name, number in REDUCTIONS.items() if number == code)
+    ctx.options = unpack(packed), weight, ignore_index, reduction
+    ctx.save_for_backward(logits, target, *output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _derivative(ctx: Any, grad_output: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
+    if any(other is not None for other in others):
+        raise RuntimeError("imae_ext: the traced operators have a derivative of the loss alone")
+    grad = None
+    if grad_output is not None:
+        logits, target, *found = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph
+            grad = _differentiable_gradient(logits, target, ctx.options, grad_output)
+        elif len(found) == 1:
+            grad = _scaled(found[0], grad_output)
         else:
-            logits, target, rows, divisor = ctx.saved_tensors
-            grad = _backward(logits, target, rows, divisor, grad_output, ctx.ignored)
-        return grad, None, None, None, None, None
+            grad = _backward(logits, target, *found, grad_output, ctx.options[2])
+    return grad, None, None, None, None, None
+
+
+for _name in ("traced_forward_backward", "traced_forward_save"):
+    torch.library.register_autograd(f"imae_ext::{_name}", _derivative, setup_context=_save)
 
 
 def _traced(logits: Tensor, target: Tensor, options: Options) -> Tensor:
@@ -145,9 +149,10 @@ def _traced(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     checks.check_options(formula, reduction, ignore_index)
     checks.check_tensors(logits, target, weight)
     arguments = (logits, target, weight, formula.packed, REDUCTIONS[reduction], ignore_index)
-    if torch.is_grad_enabled():
-        return cast(Tensor, _TracedLoss.apply(*arguments))  # type: ignore[no-untyped-call]
-    return cast(Tensor, _forward(*arguments))
+    if not torch.is_grad_enabled():
+        return cast(Tensor, _forward(*arguments))
+    with_gradient = _traced_forward_backward if _one_pass(logits, REDUCTIONS[reduction]) else _traced_forward_save
+    return cast(Tensor, with_gradient(*arguments)[0])
 
 
 def _explain(logits: Tensor, target: Tensor, options: Options) -> None:

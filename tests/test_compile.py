@@ -194,6 +194,30 @@ def test_gradient_penalty_through_a_compiled_loss_is_refused():
         (loss + grad.square().sum()).backward()
 
 
+@pytest.mark.parametrize("formula", (imae_ext.IMAE(4.0), 2.0 * imae_ext.GCE(0.3) + imae_ext.MAE()), ids=repr)
+@by_reduction
+def test_gradient_penalty_through_a_graph_that_runs_eagerly(reduction, formula):
+    """The graph is torch's own backward's to differentiate again, and nothing of it is left out."""
+    features, target = batch(dtype=torch.float64)
+    penalised = []
+    for compile_ in (lambda f: f, lambda f: torch.compile(f, backend="eager", fullgraph=True)):
+        leaf = features.clone().requires_grad_()
+        loss = compile_(lambda x: imae_ext.robust_loss(x.sin(), target, formula, reduction=reduction).sum())(leaf)
+        (grad,) = torch.autograd.grad(loss, leaf, create_graph=True)
+        (loss + grad.square().sum()).backward()
+        penalised.append(leaf.grad)
+    assert torch.allclose(*penalised, rtol=1e-12, atol=1e-14)
+    assert not torch.allclose(penalised[0], grad.detach(), rtol=1e-2)
+
+
+def test_derivative_of_a_traced_gradient_is_refused():
+    logits, target = batch()
+    leaf = logits.clone().requires_grad_()
+    loss, grad = op.traced_forward_backward(leaf, target, None, FORMULA.packed, 1, -100)
+    with pytest.raises(RuntimeError, match="derivative of the loss alone"):
+        (loss + grad.square().sum()).backward()
+
+
 @pytest.mark.parametrize("module", (imae_ext.IMAELoss(), imae_ext.CCELoss(weight=torch.linspace(1, 2, 5))), ids=repr)
 def test_export(module):
     """Exported with a free batch size, the program gives the module's values at others."""
@@ -253,6 +277,8 @@ def test_opcheck(dtype, layout):
     check("forward_backward_out", logits, target, weight, packed, 1, -100, torch.empty_like(logits))
     check("forward_save", logits, target, weight, packed, 3, -100)
     loss, rows, divisor = op.forward_save(logits, target, None, packed, 0, -100)
+    check("traced_forward_backward", logits, target, weight, packed, 1, -100)
+    check("traced_forward_save", logits, target, weight, packed, 0, -100)
     check("backward", logits, target, rows, divisor, torch.ones_like(loss), -100)
     check("scale_", torch.ones_like(logits, memory_format=torch.contiguous_format), loss.new_tensor(3.0))
     check("row_stats", logits, target, packed, -100)

@@ -200,10 +200,17 @@ PYTHON = (
     ),
     Fault(
         "imae_ext/ops.py",
-        "if torch.is_grad_enabled():  # create_graph",
-        "if False:  # create_graph",
+        "if torch.is_grad_enabled():  # create_graph\n            logits",
+        "if False:  # create_graph\n            logits",
         "gradient penalties silently left out",
         ("test_transforms.py",),
+    ),
+    Fault(
+        "imae_ext/ops.py",
+        "if torch.is_grad_enabled():  # create_graph\n            grad",
+        "if False:  # create_graph\n            grad",
+        "gradient penalties silently left out of traced code",
+        COMPILE,
     ),
     Fault(
         "imae_ext/ops.py",

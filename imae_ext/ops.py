@@ -144,6 +144,11 @@ for _name in ("traced_forward_backward", "traced_forward_save"):
     torch.library.register_autograd(f"imae_ext::{_name}", _derivative, setup_context=_save)
 
 
+# What a compiled graph reads in backward tells torch < 2.13 whether that may be differentiated again. It must be logits
+# then, which are read twice: with the gradient alone, a penalty would silently be left out.
+_MAY_KEEP_GRADIENT = torch.__version__ >= "2.13"
+
+
 def _traced(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     formula, weight, ignore_index, reduction = options
     checks.check_options(formula, reduction, ignore_index)
@@ -151,8 +156,8 @@ def _traced(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     arguments = (logits, target, weight, formula.packed, REDUCTIONS[reduction], ignore_index)
     if not torch.is_grad_enabled():
         return cast(Tensor, _forward(*arguments))
-    with_gradient = _traced_forward_backward if _one_pass(logits, REDUCTIONS[reduction]) else _traced_forward_save
-    return cast(Tensor, with_gradient(*arguments)[0])
+    one_pass = _MAY_KEEP_GRADIENT and _one_pass(logits, REDUCTIONS[reduction])
+    return cast(Tensor, (_traced_forward_backward if one_pass else _traced_forward_save)(*arguments)[0])
 
 
 def _explain(logits: Tensor, target: Tensor, options: Options) -> None:

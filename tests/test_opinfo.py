@@ -169,6 +169,8 @@ def test_what_torch_refuses_is_refused(name):
 def test_torchs_error_inputs():
     """Those of the function: none so far. Those of the module: each that concerns class indices is refused too."""
     assert OP.error_inputs_func is None, "torch has error inputs now: run them here"
+    if MODULE.module_error_inputs_func is None:
+        pytest.skip("torch has error inputs of the module from 2.12 on")
     inputs = MODULE.module_error_inputs_func(MODULE, "cpu", torch.float32, requires_grad=False, training=True)
     ran = 0
     for case in inputs:

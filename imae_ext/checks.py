@@ -7,6 +7,7 @@ kernels of torch.compile check here as well.
 from __future__ import annotations
 
 import os
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -21,8 +22,10 @@ def check_options(formula: object, reduction: object, ignore_index: object = -10
     """Check the arguments that are not tensors."""
     if not isinstance(formula, Loss):
         raise TypeError(f"imae_ext: expected a formula such as imae_ext.IMAE(8.0), got {formula!r}")
-    if not isinstance(ignore_index, int) or isinstance(ignore_index, bool):
+    if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
         raise TypeError(f"imae_ext: expected ignore_index to be an int, got {ignore_index!r}")
+    if not -(2**63) <= int(ignore_index) < 2**63:
+        raise ValueError(f"imae_ext: expected ignore_index to be an int of 64 bits, got {ignore_index}")
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"imae_ext: expected reduction to be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if reduction == "normalized" and not formula.margin:
@@ -97,8 +100,8 @@ def check(
         check_labels(logits, target, ignore_index)
 
 
-def check_out(logits: Tensor, out: object) -> None:
-    """Check the buffer that value_and_grad is to write the gradient to."""
+def check_like(logits: Tensor, out: object) -> None:
+    """Check dtype, device and shape of a buffer for the gradient."""
     if not isinstance(out, Tensor):
         raise TypeError(f"imae_ext: expected out to be a Tensor, got {type(out).__name__}")
     if (out.dtype, out.device, out.shape) != (logits.dtype, logits.device, logits.shape):
@@ -106,6 +109,11 @@ def check_out(logits: Tensor, out: object) -> None:
             f"imae_ext: expected out like the logits, {logits.dtype} of shape {tuple(logits.shape)} "
             f"on {logits.device}, got {out.dtype} of shape {tuple(out.shape)} on {out.device}"
         )
+
+
+def check_out(logits: Tensor, out: Tensor) -> None:
+    """Check the buffer that value_and_grad is to write the gradient to."""
+    check_like(logits, out)
     if out.requires_grad:
         raise ValueError("imae_ext: expected an out that does not require a gradient; detach() it")
     begin, end = _extent(logits)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.library import register_fake
 
-from .checks import check_tensors
+from .checks import check_like, check_tensors
 
 
 def _of_loss(logits: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
@@ -23,10 +23,20 @@ def _loss(
     return _of_loss(logits, target.shape if reduction == 0 else ())
 
 
+def _loss_and_out(logits: Tensor, target: Tensor, *rest: Any) -> Tensor:
+    check_like(logits, rest[-1])
+    return _loss(logits, target, *rest)
+
+
+def _row_stats(logits: Tensor, target: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    check_tensors(logits, target, None)
+    return _of_loss(logits, target.shape), _of_loss(logits, target.shape)
+
+
 register_fake("imae_ext::forward", _loss)
 for _name in ("forward_backward", "traced_forward_backward"):
     register_fake(f"imae_ext::{_name}", lambda logits, *rest: (_loss(logits, *rest), torch.empty_like(logits)))
-register_fake("imae_ext::forward_backward_out", _loss)
+register_fake("imae_ext::forward_backward_out", _loss_and_out)
 for _name in ("forward_save", "traced_forward_save"):
     register_fake(
         f"imae_ext::{_name}",
@@ -38,6 +48,4 @@ for _name in ("forward_save", "traced_forward_save"):
     )
 register_fake("imae_ext::backward", lambda logits, *_: torch.empty_like(logits))
 register_fake("imae_ext::scale_", lambda grad, grad_output: None)
-register_fake(
-    "imae_ext::row_stats", lambda logits, target, *_: (_of_loss(logits, target.shape), _of_loss(logits, target.shape))
-)
+register_fake("imae_ext::row_stats", _row_stats)

@@ -30,9 +30,12 @@ MAX_TERMS: int = compiled.max_terms if compiled else 4
 
 def _check(formula: str, name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, Real)) or value - value != 0:
-        hint = "; class weights go to weight=" if hasattr(value, "dtype") else ""
+        hint = "; class weights go to weight=" if getattr(value, "ndim", 0) else ""
         raise ValueError(f"imae_ext: {formula}: expected a finite number for {name}, got {value!r}{hint}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"imae_ext: {formula}: expected a finite number for {name}, got one beyond 1e308") from None
     for p in _TABLE[formula][2] if formula in _TABLE else []:
         if p["name"] != name:
             continue
@@ -58,6 +61,10 @@ class Loss:
 
     terms: tuple[tuple[float, Formula], ...]
     packed: list[float]
+
+    def __init__(self) -> None:
+        """Refuse: the formulas below have what a loss needs."""
+        raise TypeError("imae_ext: Loss is what formulas have in common; take one, such as imae_ext.IMAE(8.0)")
 
     @property
     def margin(self) -> bool:
@@ -85,6 +92,9 @@ class Combination(Loss):
 
     def __post_init__(self) -> None:
         """Check the terms and pack them."""
+        for term in self.terms:
+            if not isinstance(term, tuple) or len(term) != 2 or not isinstance(term[1], Formula):
+                raise TypeError(f"imae_ext: expected pairs of a coefficient and a formula, got {term!r}")
         if not 1 <= len(self.terms) <= MAX_TERMS:
             raise ValueError(f"imae_ext: expected 1 to {MAX_TERMS} formulas in a combination, got {len(self.terms)}")
         packed: list[float] = []
@@ -92,6 +102,10 @@ class Combination(Loss):
             identity, _, *parameters = formula.packed
             packed += [identity, _check("Combination", "a coefficient", coefficient), *parameters]
         object.__setattr__(self, "packed", packed)
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        """Pickle the terms: the packed numbers belong to one build of the extension."""
+        return type(self), (self.terms,)
 
     def __repr__(self) -> str:
         return " + ".join(f"{'' if c == 1 else f'{c!r} * '}{formula!r}" for c, formula in self.terms)
@@ -105,6 +119,8 @@ class Formula(Loss):
     def __post_init__(self) -> None:
         """Check the parameters against the table of the extension, and pack them."""
         name = type(self).__name__
+        if Formula not in type(self).__bases__ or (_TABLE and name not in _TABLE):
+            raise TypeError(f"imae_ext: the kernels know no formula {name}; combine those they know by + and *")
         parameters = [_check(name, field.name, getattr(self, field.name)) for field in fields(self)]  # type: ignore[arg-type]
         identity, margin, _ = _TABLE.get(name, (-1, name not in ("LabelSmoothing", "NCE"), []))
         for attribute, value in (
@@ -113,6 +129,10 @@ class Formula(Loss):
             ("_margin", margin),
         ):
             object.__setattr__(self, attribute, value)
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        """Pickle the parameters: the packed numbers belong to one build of the extension."""
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

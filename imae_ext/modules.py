@@ -39,7 +39,7 @@ class RobustLoss(nn.Module):
         check_weight(weight)
         self.formula = formula
         self.register_buffer("weight", weight)
-        self.ignore_index = ignore_index
+        self.ignore_index = int(ignore_index)
         self.reduction = reduction
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

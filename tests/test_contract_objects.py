@@ -7,6 +7,7 @@ import multiprocessing
 import pickle
 import threading
 
+import numpy as np
 import pytest
 import torch
 from calls import FORMULA, batch, by_formula, gradient
@@ -45,7 +46,19 @@ def test_formulas_are_values(spec):
     """Equal, hashable and picklable, so that they can be configuration and keys."""
     formula = spec.build()
     assert formula == spec.build() and hash(formula) == hash(spec.build()) and formula != imae_ext.IMAE(T=29.0)
-    assert pickle.loads(pickle.dumps(formula)) == formula and copy.deepcopy(formula) == formula
+    for copied in (pickle.loads(pickle.dumps(formula)), copy.deepcopy(formula)):
+        assert copied == formula and copied.packed == formula.packed
+    assert b"packed" not in pickle.dumps(formula)  # numbers of one build of the extension
+
+
+@pytest.mark.parametrize("kind", (int, np.int64), ids=lambda kind: kind.__name__)
+def test_ignore_index_of_any_integer_type(kind):
+    logits, target = batch()
+    ignored = int(target[0])
+    wanted = imae_ext.imae_loss(logits, target, ignore_index=ignored)
+    module = imae_ext.IMAELoss(ignore_index=kind(ignored))
+    assert torch.equal(module(logits, target), wanted) and f"ignore_index={ignored}," in repr(module)
+    assert torch.equal(imae_ext.imae_loss(logits, target, ignore_index=kind(ignored)), wanted)
 
 
 def test_threads():

@@ -225,6 +225,7 @@ UNSOUND_OUTS = {
     "behind the logits": (MEMORY[:40].view(8, 5), MEMORY[10:50].view(8, 5), "share no memory"),
     "before the logits": (MEMORY[10:50].view(8, 5), MEMORY[:40].view(8, 5), "share no memory"),
     "trained": (places(8, 5), torch.empty(8, 5, requires_grad=True), "does not require a gradient"),
+    "elsewhere": (places(8, 5), torch.empty(8, 5, device="meta"), "expected out like the logits"),
     "of another dtype": (places(8, 5), torch.empty(8, 5, dtype=torch.float64), "expected out like the logits"),
 }
 
@@ -265,6 +266,37 @@ def test_options_that_are_not_what_they_should_be():
         imae_ext.IMAELoss(torch.ones(3))
     with pytest.raises(ValueError, match="SCE: expected a finite number for alpha"):
         imae_ext.SCE(alpha="x")
+
+
+class MyFormula(imae_ext.IMAE):
+    """A formula of one's own, which the kernels cannot know."""
+
+
+NO_FORMULAS = {
+    "subclass": (lambda: MyFormula(8.0), TypeError, "no formula MyFormula"),
+    "base": (imae_ext.Loss, TypeError, "take one, such as"),
+    "names": (lambda: imae_ext.Combination(((1.0, "CCE"),)), TypeError, "pairs of a coefficient and a formula"),
+    "no_pairs": (lambda: imae_ext.Combination((imae_ext.CCE(),)), TypeError, r"formula, got CCE\(\)"),
+    "beyond_floats": (lambda: imae_ext.IMAE(10**400), ValueError, "expected a finite number for T"),
+}
+
+
+@pytest.mark.parametrize("name", NO_FORMULAS)
+def test_what_is_no_formula(name):
+    make, error, message = NO_FORMULAS[name]
+    with pytest.raises(error, match=f"^imae_ext: .*{message}"):
+        make()
+
+
+@by_entry
+def test_ignore_index_beyond_64_bits(entry):
+    with pytest.raises(ValueError, match=r"^imae_ext: expected ignore_index to be an int of 64 bits"):
+        call(entry, ignore_index=2**70)
+
+
+def test_row_stats_of_labels_elsewhere():
+    with pytest.raises(ValueError, match=r"^imae_ext: expected target on cpu"):
+        imae_ext.row_stats(torch.zeros(8, 5), torch.zeros(8, device="meta").long(), FORMULA)
 
 
 @pytest.mark.parametrize("T", (8, np.float32(8), np.float64(8), np.int64(8)), ids=lambda T: type(T).__name__)

@@ -1,4 +1,7 @@
-"""Builds imae_ext._C. IMAE_CUDA=1 demands the CUDA kernels, =0 leaves them out; unset, they follow torch and nvcc."""
+"""Builds imae_ext._C. IMAE_CUDA=1 demands the CUDA kernels, =0 leaves them out; unset, they follow torch and nvcc.
+
+IMAE_KERNELS=0 builds nothing: for a machine without a compiler, where the losses run as plain PyTorch.
+"""
 
 import os
 import shutil
@@ -122,7 +125,8 @@ def extension(home: Path | None) -> cpp_extension.CppExtension:
 
 def main() -> None:
     os.environ.setdefault("MAX_JOBS", str(os.cpu_count()))
-    setup(ext_modules=[extension(cuda_home())], cmdclass={"build_ext": cpp_extension.BuildExtension})
+    modules = [] if os.environ.get("IMAE_KERNELS") == "0" else [extension(cuda_home())]
+    setup(ext_modules=modules, cmdclass={"build_ext": cpp_extension.BuildExtension})
 
 
 main()

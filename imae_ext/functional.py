@@ -34,7 +34,8 @@ def robust_loss(
       ignore_index: rows with this label have value 0 and gradient 0, whatever their logits hold.
       reduction: ``"none"``; ``"sum"``; ``"mean"``, over the rows that are not ignored, or over their class weights;
         ``"normalized"``, the sum divided by the sum of the example weights (times the class weights), the divisor
-        held constant: the derivative normalisation of the IMAE authors. Formulas of p_y alone only.
+        held constant: the derivative normalisation of the IMAE authors. Formulas of p_y alone only. NaN where all
+        weights are 0, as MAE's of perfect fits are.
 
     Returns:
       The loss: a scalar, or for ``"none"`` of the target's shape. float64 for float64 logits, else float32.
@@ -125,7 +126,8 @@ def row_stats(logits: Tensor, target: Tensor, formula: Loss, *, ignore_index: in
 
     Returns:
       ``p_y`` and the example weight, of the target's shape; 0 for ignored rows. The weight is ``exp(T p r)`` for IMAE,
-      ``exp(beta p**lambd r)`` for DM, and the L1 norm of the logit gradient for the others.
+      ``exp(beta p**lambd r)`` for DM, and the L1 norm of the logit gradient for the others; for a combination, the
+      sum of theirs by its coefficients.
 
     Raises:
       TypeError: as in :func:`robust_loss`.

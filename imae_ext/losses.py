@@ -41,6 +41,10 @@ def imae_loss(
 ) -> Tensor:
     """Compute the IMAE loss (arXiv 1903.12141): example weight ``exp(T p (1 - p))``.
 
+    ``p`` is the softmax probability of the label. Weights go up to ``exp(T/4)``: use a tenth to a fifth of cross
+    entropy's learning rate. The value, the integral of the gradient that the weights make, is well above cross
+    entropy's even for good fits: watch accuracy.
+
     Args:
       logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ...)``, as in :func:`imae_ext.robust_loss`.
       target: class indices, of the logits' shape without ``C``.

@@ -100,12 +100,16 @@ def _how(run: Run, results: Sequence[CaseResult]) -> str:
         for key in COLUMNS
         if key in result.timings and key != "imae" and (ratio := _over_ours(result, key)) is not None
     ]
+    on_cpu = any(result.case.device == "cpu" for result in results)
+    pages = (
+        " Others' ratios vary with the pages that the allocator has at hand: fresh ones take long." if on_cpu else ""
+    )
     spread = f" Their quartiles are within {100 * max(spreads):.0f}% of them." if spreads else ""
     return (
         "Medians of rounds in which every contender runs in turn; in brackets the median of the ratios, within a "
         f"round, to the time of IMAE in the same way.{spread} Every pass makes and frees a gradient buffer, but for "
-        "those marked as reused. *By hand* is a weighted cross-entropy with IMAE's gradient; the reference computes "
-        "the loss's value too, by quadrature. - was not run; the results say why."
+        f"those marked as reused.{pages} *By hand* is a weighted cross-entropy with IMAE's gradient; the reference "
+        "computes the loss's value too, by quadrature. - was not run; the results say why."
     )
 
 

@@ -52,7 +52,7 @@ struct FormulaInfo {
   Parameter parameters[3] = {};
 };
 
-// The table that Python reads. The order is that of the enum.
+// The table that Python reads. The order is that of the enum; the ranges are those of imae_ext/formulas.py.
 inline constexpr FormulaInfo kFormulas[kFormulaCount] = {
     {"CCE", true},
     {"MAE", true},

@@ -13,19 +13,28 @@ A combination, like a formula, compares by value, hashes and pickles.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any
 
 from ._extension import compiled
 
-# name -> (id, depends on p_y alone, parameters), as csrc/formulas.h has it; empty without the extension
-_TABLE: dict[str, tuple[int, bool, list[dict[str, Any]]]] = (
-    {name: (identity, margin, parameters) for name, identity, margin, parameters in compiled.formulas()}
-    if compiled
-    else {}
+# name -> (id, depends on p_y alone), as csrc/formulas.h has it; empty without the extension
+_TABLE: dict[str, tuple[int, bool]] = (
+    {name: (identity, margin) for name, identity, margin, _ in compiled.formulas()} if compiled else {}
 )
 MAX_TERMS: int = compiled.max_terms if compiled else 4
+
+
+_RANGES: dict[str, dict[str, dict[str, Any]]] = {}  # formula -> parameter -> what it may be; filled below
+
+
+def _parameter(
+    default: float, low: float, high: float, *, low_is_open: bool = False, zero_too: bool = False, integer: bool = False
+) -> Any:
+    """Declare a parameter and its range, which csrc/formulas.h tells the kernels, too."""
+    kind = {"low_is_open": low_is_open, "zero_too": zero_too, "integer": integer}  # zero_too: or 0, below low
+    return field(default=default, metadata={"low": float(low), "high": float(high), **kind})
 
 
 def _check(formula: str, name: str, value: object) -> float:
@@ -36,18 +45,18 @@ def _check(formula: str, name: str, value: object) -> float:
         number = float(value)
     except OverflowError:
         raise ValueError(f"imae_ext: {formula}: expected a finite number for {name}, got one beyond 1e308") from None
-    for p in _TABLE[formula][2] if formula in _TABLE else []:
-        if p["name"] != name:
-            continue
-        low, high = p["low"], p["high"]
-        above = number > low if p["low_is_open"] else number >= low
-        inside = above and number <= high and (not p["integer"] or number == int(number))
-        if not (inside or (p["zero_too"] and number == 0)):
-            kind = "0 or a number" if p["zero_too"] else "an integer" if p["integer"] else "a number"
-            raise ValueError(
-                f"imae_ext: {formula}: expected {name} to be {kind} in "
-                f"{'(' if p['low_is_open'] else '['}{low:g}, {high:g}], got {value!r}"
-            )
+    if formula not in _RANGES or name not in _RANGES[formula]:
+        return number
+    p = _RANGES[formula][name]
+    low, high = p["low"], p["high"]
+    above = number > low if p["low_is_open"] else number >= low
+    inside = above and number <= high and (not p["integer"] or number == int(number))
+    if not (inside or (p["zero_too"] and number == 0)):
+        kind = "0 or a number" if p["zero_too"] else "an integer" if p["integer"] else "a number"
+        raise ValueError(
+            f"imae_ext: {formula}: expected {name} to be {kind} in "
+            f"{'(' if p['low_is_open'] else '['}{low:g}, {high:g}], got {value!r}"
+        )
     return number
 
 
@@ -117,12 +126,12 @@ class Formula(Loss):
     _margin: bool
 
     def __post_init__(self) -> None:
-        """Check the parameters against the table of the extension, and pack them."""
+        """Check the parameters, and pack them."""
         name = type(self).__name__
         if Formula not in type(self).__bases__ or (_TABLE and name not in _TABLE):
             raise TypeError(f"imae_ext: the kernels know no formula {name}; combine those they know by + and *")
-        parameters = [_check(name, field.name, getattr(self, field.name)) for field in fields(self)]  # type: ignore[arg-type]
-        identity, margin, _ = _TABLE.get(name, (-1, name not in ("LabelSmoothing", "NCE"), []))
+        parameters = [_check(name, each.name, getattr(self, each.name)) for each in fields(self)]  # type: ignore[arg-type]
+        identity, margin = _TABLE.get(name, (-1, name not in ("LabelSmoothing", "NCE")))
         for attribute, value in (
             ("terms", ((1.0, self),)),
             ("packed", [float(identity), 1.0, *parameters]),
@@ -132,7 +141,7 @@ class Formula(Loss):
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         """Pickle the parameters: the packed numbers belong to one build of the extension."""
-        return type(self), tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
+        return type(self), tuple(getattr(self, each.name) for each in fields(self))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -157,7 +166,7 @@ class GCE(Formula):
     CCE as ``q`` tends to 0, half of MAE at ``q = 1``.
     """
 
-    q: float = 0.7
+    q: float = _parameter(0.7, 0, 1, low_is_open=True)
 
 
 @dataclass(frozen=True)
@@ -175,8 +184,8 @@ class IMAE(Formula):
     Weights go up to ``exp(T/4)``, 7.4 for ``T = 8``: use a learning rate several times below that of CCE.
     """
 
-    T: float = 8.0
-    eps: float = 1e-8
+    T: float = _parameter(8.0, 0, 30)
+    eps: float = _parameter(1e-8, 1e-30, 1, zero_too=True)
 
 
 @dataclass(frozen=True)
@@ -186,53 +195,53 @@ class DM(Formula):
     ``0 <= beta <= 16``, ``0.01 <= lambd <= 16`` or 0; ``eps`` and the value as in IMAE, which is ``lambd = 1``.
     """
 
-    beta: float = 8.0
-    lambd: float = 0.5
-    eps: float = 1e-8
+    beta: float = _parameter(8.0, 0, 16)
+    lambd: float = _parameter(0.5, 0.01, 16, zero_too=True)
+    eps: float = _parameter(1e-8, 1e-30, 1, zero_too=True)
 
 
 @dataclass(frozen=True)
 class RCE(Formula):
     """Reverse cross entropy, ``A r``: the label's log-zero is clipped to ``-A`` (Wang et al., ICCV 2019, Eq. 6)."""
 
-    A: float = -math.log(1e-4)
+    A: float = _parameter(-math.log(1e-4), 0, 1e4, low_is_open=True)
 
 
 @dataclass(frozen=True)
 class Focal(Formula):
     """Focal loss, ``-r**gamma log p``, ``0 <= gamma <= 64`` (Lin et al., ICCV 2017, Eq. 4)."""
 
-    gamma: float = 2.0
+    gamma: float = _parameter(2.0, 0, 64)
 
 
 @dataclass(frozen=True)
 class TaylorCE(Formula):
     """The first ``t`` terms of the series of CCE, ``sum_k r**k / k``, integer ``1 <= t <= 64`` (IJCAI 2020, Eq. 5)."""
 
-    t: int = 2
+    t: int = _parameter(2, 1, 64, integer=True)
 
 
 @dataclass(frozen=True)
 class AGCE(Formula):
     """Asymmetric GCE, ``((a+1)**q - (a+p)**q) / q``, ``1e-6 <= a <= 100``, ``0 < q <= 4`` (Zhou et al., ICML 2021)."""
 
-    a: float = 1.0
-    q: float = 2.0
+    a: float = _parameter(1.0, 1e-6, 100)
+    q: float = _parameter(2.0, 0, 4, low_is_open=True)
 
 
 @dataclass(frozen=True)
 class AUL(Formula):
     """Asymmetric unhinged loss, ``((a-p)**q - (a-1)**q) / q``, ``1 < a <= 100``, ``0 < q <= 4`` (as AGCE)."""
 
-    a: float = 1.5
-    q: float = 0.9
+    a: float = _parameter(1.5, 1, 100, low_is_open=True)
+    q: float = _parameter(0.9, 0, 4, low_is_open=True)
 
 
 @dataclass(frozen=True)
 class AEL(Formula):
     """Asymmetric exponential loss, ``exp(-p / a)``, ``0.05 <= a <= 1e4`` (as AGCE)."""
 
-    a: float = 2.5
+    a: float = _parameter(2.5, 0.05, 1e4)
 
 
 @dataclass(frozen=True)
@@ -243,12 +252,16 @@ class LabelSmoothing(Formula):
     weight of its label.
     """
 
-    eps: float = 0.1
+    eps: float = _parameter(0.1, 0, 1)
 
 
 @dataclass(frozen=True)
 class NCE(Formula):
     """Normalised cross entropy, ``log p_y / sum_j log p_j`` (Ma et al., ICML 2020, Eq. 6)."""
+
+
+for _kind in Formula.__subclasses__():
+    _RANGES[_kind.__name__] = {each.name: dict(each.metadata) for each in fields(_kind)}  # type: ignore[arg-type]
 
 
 def SCE(alpha: float = 0.1, beta: float = 1.0) -> Combination:

@@ -1,5 +1,6 @@
 """The package as it is installed: its version, its README, its command, and what happens without the extension."""
 
+import dataclasses
 import doctest
 import importlib
 import os
@@ -36,6 +37,11 @@ try:
     imae_ext.imae_loss(logits, target + 5)
 except IndexError as error:
     print("IndexError:", error)
+for wrong in (lambda: imae_ext.TaylorCE(2.5), lambda: imae_ext.AUL(0.5), lambda: imae_ext.IMAE(99.0)):
+    try:
+        print(wrong())
+    except ValueError as error:
+        print("ValueError:", error)
 """
 
 
@@ -50,6 +56,7 @@ def test_without_the_extension_the_reference_runs_after_one_warning():
     done = python("-c", WITHOUT_EXTENSION, IMAE_EXT_REQUIRE="0")
     assert done.returncode == 0, done.stderr
     assert "IndexError: imae_ext: expected labels in [0, 3) or ignore_index=-100, got 5 at row 0" in done.stdout
+    assert done.stdout.count("ValueError: imae_ext: ") == 3, done.stdout
 
 
 def test_a_required_extension_that_is_missing_is_an_error():
@@ -101,6 +108,9 @@ def test_readme_names_every_formula_and_function():
 def test_every_formula_of_the_extension_is_everywhere():
     """A formula that was added in one place only would be computed, but not exported or tested."""
     names = {name for name, *_ in compiled.formulas()}
+    for name, _, _, parameters in compiled.formulas():  # the same names and ranges, in the same order
+        own = dataclasses.fields(getattr(imae_ext, name))
+        assert parameters == [{"name": each.name, **each.metadata} for each in own]
     assert names <= set(imae_ext.__all__)
     assert names == {formula.__name__ for formula in reference.VALUE}
     assert names <= {type(g).__name__ for spec in FORMULAS for _, g in spec.build().terms}

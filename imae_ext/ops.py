@@ -118,10 +118,8 @@ _apply = super(torch.autograd.Function, _Loss).apply
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    logits, target, weight, packed, code, ignore_index = inputs
-    reduction = next(name for name, number in REDUCTIONS.items() if number == code)
-    ctx.options = unpack(packed), weight, ignore_index, reduction
-    ctx.save_for_backward(logits, target, *output[1:])
+    logits, target, weight, ctx.packed, ctx.code, ctx.ignored = inputs
+    ctx.save_for_backward(logits, target, weight, *output[1:])
     ctx.set_materialize_grads(False)
 
 
@@ -130,13 +128,14 @@ def _derivative(ctx: Any, grad_output: Tensor | None, *others: Tensor | None) ->
         raise RuntimeError("imae_ext: the traced operators have a derivative of the loss alone")
     grad = None
     if grad_output is not None:
-        logits, target, *found = ctx.saved_tensors
+        logits, target, weight, *found = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph
-            grad = _differentiable_gradient(logits, target, ctx.options, grad_output)
+            options = unpack(ctx.packed), weight, ctx.ignored, list(REDUCTIONS)[ctx.code]
+            grad = _differentiable_gradient(logits, target, options, grad_output)
         elif len(found) == 1:
             grad = _scaled(found[0], grad_output)
         else:
-            grad = _backward(logits, target, *found, grad_output, ctx.options[2])
+            grad = _backward(logits, target, *found, grad_output, ctx.ignored)
     return grad, None, None, None, None, None
 
 

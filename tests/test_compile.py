@@ -289,7 +289,12 @@ def test_opcheck(dtype, layout):
 
 
 def test_parameter_that_changes_between_calls():
+    def eager(logits, target, T):
+        return imae_ext.imae_loss(logits, target, T=T)
+
     logits, target = batch()
-    compiled = torch.compile(lambda z, y, T: imae_ext.imae_loss(z, y, T=T), backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(eager, backend="aot_eager", fullgraph=True)
     for T in (8.0, 4.0, 2.5, 16.0):
-        assert torch.equal(compiled(logits, target, T), imae_ext.imae_loss(logits, target, T=T))
+        assert torch.equal(compiled(logits, target, T), eager(logits, target, T))
+        got, wanted = (gradient(call, logits, target, T) for call in (compiled, eager))
+        assert torch.equal(got[1], wanted[1])

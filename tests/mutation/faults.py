@@ -207,8 +207,8 @@ PYTHON = (
     ),
     Fault(
         "imae_ext/ops.py",
-        "if torch.is_grad_enabled():  # create_graph\n            grad",
-        "if False:  # create_graph\n            grad",
+        "if torch.is_grad_enabled():  # create_graph\n            options",
+        "if False:  # create_graph\n            options",
         "gradient penalties silently left out of traced code",
         COMPILE,
     ),

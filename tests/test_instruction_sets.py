@@ -14,8 +14,9 @@ from imae_ext._extension import compiled
 NAMES = ["baseline", "avx2", "avx512"]
 HAS = {"avx512": ("avx512",), "avx2": ("avx512", "avx2"), "baseline": NAMES}  # name -> the best sets that include it
 
-# few classes through lanes, many through sweeps, more than a chunk; either side of every vector length
-CLASSES = [1, 2, 3, 5, 8, 9, 15, 16, 17, 31, 33, 64, 65, 100, 257, 1000, 4096, 4097, 9001]
+# few classes through lanes, many through sweeps, either side of every vector length; rows whose exponentials are kept
+# in a near cache, in a far one, and not at all
+CLASSES = [1, 2, 3, 5, 8, 9, 15, 16, 17, 31, 33, 64, 65, 100, 257, 1000, 4096, 4097, 9001, 16384, 16385, 270_001]
 FORMULAS = [imae_ext.IMAE(), imae_ext.DM(), 2.0 * imae_ext.NCE() + imae_ext.MAE()]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 4e-6, torch.bfloat16: 5e-3, torch.float16: 6e-4}
 
@@ -25,10 +26,11 @@ def worst_error(dtype: torch.dtype) -> float:
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     for C in CLASSES:
-        logits = (4 * torch.randn(19, C, generator=generator)).to(dtype)
+        N = 19 if C < 10_000 else 5
+        logits = (4 * torch.randn(N, C, generator=generator)).to(dtype)
         logits[3] *= 5
-        target = torch.randint(C, (19,), generator=generator)
-        target[5] = -100
+        target = torch.randint(C, (N,), generator=generator)
+        target[N // 4] = -100
         for formula in FORMULAS:
             value, grad = imae_ext.value_and_grad(logits, target, formula, reduction="none")
             exact = logits.double().clone().requires_grad_()

@@ -3,10 +3,11 @@
 
 namespace imae::IMAE_ISA {
 
-constexpr int64_t kChunk = 4096;                 // classes of a row that are worked on at once; 16 KB of float
-constexpr int64_t kPart = 1024;                  // of those that are added up at once; whole pairs of vectors
+constexpr int64_t kPart = 1024;                  // classes that are added up at once; whole pairs of vectors
+constexpr int64_t kAhead = 4096;                 // classes to fetch ahead within a row; shorter rows: the next block's
 constexpr int64_t kLaneClasses = 16;             // up to this many classes a lane for each row is faster
 constexpr int64_t kBlockBytes = 64 * 1024;       // of a block's exponentials: they stay in a near cache
+constexpr int64_t kRowBytes = 1024 * 1024;       // of a longer row's, if they are kept
 constexpr int64_t kMaxTile = 64;                 // classes of a transposed tile
 constexpr int kBlock = 128 / IMAE_VECTOR_BYTES;  // groups: what one waits for, a division or a reduction, hides another
 
@@ -108,10 +109,25 @@ struct Block {
   Labels<S> labels[kBlock];
   LaneSums<S> sums[kBlock];
   Outcome<V> outcome[kBlock];
-  // Exponentials, for writing to go on from: rows padded to whole vectors, or tiles, a vector for each class. Of rows
-  // longer than kChunk, one chunk at a time.
-  alignas(64) S scratch[kBlockBytes / sizeof(S)];
+  // Exponentials, for writing to go on from: rows padded to whole vectors, or tiles, a vector for each class. In a row
+  // that is not kept, a part replaces the one before.
+  alignas(64) S near[kBlockBytes / sizeof(S)];
+  S* scratch = near;
+  bool kept = false;
 
+  Block() = default;
+  Block(const Block&) = delete;
+  ~Block() {
+    if (scratch != near) std::free(scratch);
+  }
+  // Long rows of float are not kept with AVX-512: there the memory sets the pace, not the exponentials.
+  void keep_rows(int64_t C) {
+    constexpr bool kKeepLong = IMAE_VECTOR_BYTES < 64 || sizeof(T) != 4;
+    const int64_t bytes = padded<S>(C) * int64_t(sizeof(S));
+    if (kKeepLong && bytes > kBlockBytes && bytes <= kRowBytes)
+      if (void* far = std::aligned_alloc(64, (bytes + 63) / 64 * 64)) scratch = static_cast<S*>(far);
+    kept = bytes <= kBlockBytes || scratch != near;
+  }
   IMAE_INLINE S* row(int64_t C, int k, int l) { return scratch + (k * V::kLanes + l) * padded<S>(C); }
   IMAE_INLINE S* tile(int k) { return scratch + k * kMaxTile * V::kLanes; }
 };

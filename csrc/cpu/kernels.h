@@ -17,14 +17,14 @@
 
 namespace imae::IMAE_ISA {
 
-// One row with its maximum subtracted, or a chunk at a time: what no other way reads.
+// One row with its maximum subtracted: what no other way reads.
 template <bool kSum, class T>
 IMAE_INLINE void read_one(const Rows& r, Block<T>& block, int k, int l) {
   using S = ScalarOf<T>;
   LaneSums<S>& sums = block.sums[k];
   const int64_t y = block.labels[k][l];
   const T* z = static_cast<const T*>(r.logits) + r.logits_view.row(block.group[k].first + l);
-  const auto one = read_row<kSum>(z, r.C, y, r.C <= kChunk ? block.row(r.C, k, l) : block.scratch);
+  const auto one = read_row<kSum>(block.kept ? block.row(r.C, k, l) : block.scratch, block.kept, z, r.C, y);
   sums.z_y[l] = load_one(z + y);
   sums.max[l] = one.max;
   sums.sum_exp[l] = one.sums.exp;
@@ -45,8 +45,8 @@ IMAE_INLINE void read_rows(const Rows& r, Block<T>& block, int k, int64_t fetch)
   const View from = r.logits_view, to = r.grad ? r.grad_view : from;
   const T* logits = static_cast<const T*>(r.logits);
   const T* grad = r.grad ? static_cast<const T*>(r.grad) : logits;
-  const bool kept = r.C <= kChunk;
-  const int64_t ahead = kept ? fetch : kChunk;
+  const bool kept = block.kept;
+  const int64_t ahead = r.C <= kAhead ? fetch : kAhead;
   Real exp[kLanes], plain[kLanes];
   alignas(64) S own[kLanes];
   for (int l = 0; l < kLanes; ++l) {
@@ -104,8 +104,8 @@ IMAE_INLINE void read_block(const Rows& r, const Plan<T>& plan, Block<T>& block)
   }
 }
 
-// kept: whether the block's scratch holds the exponentials
-template <bool kKept, class T>
+// kRead: whether the rows have been read, so that the block may hold their exponentials
+template <bool kRead, class T>
 IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block, int k,
                              const Coefficients<ScalarOf<T>>& c) {
   using S = ScalarOf<T>;
@@ -129,7 +129,7 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
       const S max = c.max[l];
       if (!y.live(l))
         __builtin_memset(row, 0, C * sizeof(T));
-      else if (kKept && C <= kChunk)
+      else if (kRead && block.kept)
         write_row(
             row, C, y[l], a[l], b[l], c.g_y[l],
             [=](int64_t j) __attribute__((always_inline)) { return Pair<T>{load(e + j), load(e + j + V::kLanes)}; },
@@ -148,7 +148,7 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
     T* row = grad + to.row(g.first);
     write_lanes<S>(
         C, y.all(), c,
-        [=, max = c.max, tile = kKept && C <= kMaxTile ? block.tile(k) : nullptr](int64_t j)
+        [=, max = c.max, tile = kRead && C <= kMaxTile ? block.tile(k) : nullptr](int64_t j)
             __attribute__((always_inline)) {
               return tile ? load(tile + j * V::kLanes) : V::exp_sweep(load(z + j * from.class_stride) - max);
             },
@@ -165,7 +165,7 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
         C, y.all(), c,
         [=, max = c.max](int64_t j) __attribute__((always_inline)) {
           const Real x = load(tile + j * V::kLanes);
-          return kKept ? x : V::exp_sweep(x - max);
+          return kRead ? x : V::exp_sweep(x - max);
         },
         [=](int64_t j, Real x) __attribute__((always_inline)) { store(tile + j * V::kLanes, x); });
     write_tile(tile, grad, to, r.N, C, g);
@@ -224,6 +224,7 @@ void forward(const Forward& f, int64_t begin, int64_t end) {
   using S = ScalarOf<T>;
   const Plan<T> plan(f);
   Block<T> block;
+  if (f.grad && plan.path == Path::kAlong) block.keep_rows(f.C);
   for (int64_t first = begin; first < end; first += block.count) {
     block.count = static_cast<int>(end - first < plan.block ? end - first : plan.block);
     for (int k = 0; k < block.count; ++k) {

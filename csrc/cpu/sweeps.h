@@ -124,31 +124,13 @@ struct RowSums {
   Sums<S> sums;
 };
 
-// Any row, chunk by chunk: one pass over memory, with the sums so far carried over to a new maximum.
+// Any row, in two sweeps.
 template <bool kSum, class T>
-IMAE_INLINE RowSums<ScalarOf<T>> read_row(const T* z, int64_t C, int64_t y, ScalarOf<T>* scratch) {
-  using S = ScalarOf<T>;
-  constexpr int kLanes = Vector<S>::kLanes;
-  RowSums<S> all{-std::numeric_limits<S>::infinity(), {0, 0}};
-  for (int64_t begin = 0; begin < C; begin += kChunk) {
-    const int64_t count = C - begin < kChunk ? C - begin : kChunk;
-    const T *chunk = z + begin, *next = chunk + kChunk;
-    const S own = maximum(chunk, count, y - begin);
-    const auto lanes = exponentiate<kSum>(scratch, chunk, count, y - begin, finite_or_zero(own), next,
-                                          reinterpret_cast<const T*>(scratch));
-    const Sums<S> now{reduce_one<kLanes>(lanes.exp, Plus{}), reduce_one<kLanes>(lanes.plain, Plus{})};
-    const S max = all.max > own ? all.max : own, m = finite_or_zero(max);
-    const S before = finite_or_zero(all.max) - m, after = finite_or_zero(own) - m;
-    all.sums.exp = (all.sums.exp == 0 ? S(0) : all.sums.exp * std::exp(before)) +
-                   (now.exp == 0 ? S(0) : now.exp * std::exp(after));
-    if constexpr (kSum) {
-      const int64_t seen = begin - (y < begin), added = count - (y >= begin && y < begin + count);
-      all.sums.plain = (all.sums.plain + S(seen) * before) + (now.plain + S(added) * after);
-    }
-    all.max = max;
-  }
-  all.max = finite_or_zero(all.max);
-  return all;
+IMAE_INLINE RowSums<ScalarOf<T>> read_row(ScalarOf<T>* to, bool kept, const T* z, int64_t C, int64_t y) {
+  constexpr int kLanes = Vector<ScalarOf<T>>::kLanes;
+  const ScalarOf<T> max = finite_or_zero(maximum(z, C, y));
+  const auto sums = exponentiate_parts<kSum>(to, kept, z, C, y, max, z, reinterpret_cast<const T*>(to));
+  return {max, {reduce_one<kLanes>(sums.exp, Plus{}), reduce_one<kLanes>(sums.plain, Plus{})}};
 }
 
 // two(j), one(j, at): the exponentials

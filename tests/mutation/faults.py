@@ -250,6 +250,13 @@ PYTHON = (
     ),
     Fault(
         "csrc/cpu/kernels.h",
+        "else if (kRead && block.kept)",
+        "else if (kRead)",
+        "the exponentials of a long row taken for kept",
+        ("test_instruction_sets.py",),
+    ),
+    Fault(
+        "csrc/cpu/kernels.h",
         "S* keep = kept ? block.row(r.C, k, l)",
         "S* keep = kept ? block.row(r.C, 0, l)",
         "two groups of a block share their scratch",

@@ -43,6 +43,11 @@ class Launcher {
     note(cudaLaunchKernelEx(&config, kernel, arguments...));
   }
 
+  // Whether the card answers at all: a driver that is too old for this runtime does not.
+  bool ready() {
+    card();
+    return error_ == cudaSuccess;
+  }
   int error() const { return static_cast<int>(error_); }
 
  private:
@@ -141,12 +146,12 @@ template <class T>
 constexpr CudaKernels cuda_kernels() {
   return {[](const Forward& f, const Reduction& r, void* stream) {
             Launcher on(stream);
-            run_forward<T>(f, r, on);
+            if (on.ready()) run_forward<T>(f, r, on);
             return on.error();
           },
           [](const Backward& b, void* stream) {
             Launcher on(stream);
-            run_backward<T>(b, on);
+            if (on.ready()) run_backward<T>(b, on);
             return on.error();
           },
           [](void* grad, int64_t count, const void* by, bool by_is_double, void* stream) {

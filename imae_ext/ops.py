@@ -93,7 +93,11 @@ class _Loss(torch.autograd.Function):
             return _differentiable_gradient(logits, target, ctx.options, grad_output), None, None
         if not ctx.one_pass:
             logits, target, _, rows, divisor = ctx.saved_tensors
-            return _backward(logits, target, rows, divisor, grad_output, ignore_index), None, None
+            try:
+                return _backward(logits, target, rows, divisor, grad_output, ignore_index), None, None
+            except RuntimeError:
+                _ask_for_memory(logits)
+                raise
         grad, ctx.grad = ctx.grad, None
         if grad is None:  # a second backward through a retained graph; the first one gave the buffer away
             logits, target, weight = ctx.saved_tensors
@@ -159,10 +163,16 @@ def _traced(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     return cast(Tensor, (_traced_forward_backward if one_pass else _traced_forward_save)(*arguments)[0])
 
 
+def _ask_for_memory(logits: Tensor) -> None:
+    """Raise torch's own error if there is none for the gradient: the operators only tell which call failed."""
+    torch.empty_like(logits)
+
+
 def _explain(logits: Tensor, target: Tensor, options: Options) -> None:
-    """Raise the error that tells what is wrong with the arguments, or return if nothing is."""
+    """Raise the error that tells what is wrong with the arguments, or that memory ran out, or return."""
     formula, weight, ignore_index, reduction = options
     checks.check(logits, target, formula, weight, ignore_index, reduction)
+    _ask_for_memory(logits)
 
 
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:

@@ -161,3 +161,11 @@ def test_a_leak_would_be_seen():
     kept.clear()
     assert python_growth(lambda k: kept.append(object()), CALLS // 2)[1] > 8 * CALLS // 2
     assert c_growth(lambda k: kept.append(ctypes.CDLL(None).malloc(16)), CALLS) > CALLS
+
+
+def test_a_gradient_for_which_there_is_no_memory():
+    """Torch's own error says so; on a GPU it is torch.OutOfMemoryError."""
+    logits, target = torch.zeros(1, requires_grad=True).expand(2, 2**45), torch.zeros(2, dtype=torch.int64)  # 256 TiB
+    for call in (imae_ext.robust_loss, imae_ext.value_and_grad):
+        with pytest.raises(RuntimeError, match="can't allocate memory"):
+            call(logits, target, FORMULA)

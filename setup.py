@@ -4,6 +4,7 @@ IMAE_KERNELS=0 builds nothing: for a machine without a compiler, where the losse
 """
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -82,17 +83,25 @@ def flags() -> list[str]:
     ]
 
 
-def cuda_architectures() -> str:
+def cuda_architectures() -> list[str]:
     """Choose what to compile for: TORCH_CUDA_ARCH_LIST, or the GPUs that are here, or a broad default."""
-    wish = os.environ.get("TORCH_CUDA_ARCH_LIST")
-    if wish:
-        return wish
     present = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
-    return ";".join(f"{major}.{minor}" for major, minor in sorted(present)) or "8.0;9.0+PTX"
+    wanted = re.split(r"[;\s]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip("; "))
+    if wanted == [""]:
+        wanted = [f"{major}.{minor}" for major, minor in sorted(present)] or ["8.0", "9.0+PTX"]
+    too_old = [each for each in wanted if re.match(r"[1-7]\.|Kepler|Maxwell|Pascal|Volta|Turing", each)]
+    if too_old:
+        print(f"imae_ext: no CUDA kernels for {', '.join(too_old)}: they need 8.0 (Ampere) or later", file=sys.stderr)
+    return [each for each in wanted if each not in too_old]
 
 
-def cuda_options(home: Path, architectures: str) -> dict[str, list]:
+def cuda_options(home: Path) -> dict[str, list]:
     """Tell CppExtension how to compile and link CUDA, with a torch that may know nothing of it."""
+    architectures = ";".join(cuda_architectures())
+    if not architectures and os.environ.get("IMAE_CUDA") == "1":
+        sys.exit("imae_ext: IMAE_CUDA=1, but no architecture is left to build for; set TORCH_CUDA_ARCH_LIST")
+    if not architectures:
+        return {}
     os.environ["TORCH_CUDA_ARCH_LIST"] = architectures
     cpp_extension.CUDA_HOME = str(home)  # torch looks here for nvcc
     # nvcc may be of another CUDA than torch: it sees none of torch's headers, and its runtime is linked in
@@ -109,7 +118,7 @@ def cuda_options(home: Path, architectures: str) -> dict[str, list]:
 
 
 def extension(home: Path | None) -> cpp_extension.CppExtension:
-    cuda = cuda_options(home, cuda_architectures()) if with_cuda(home) and home else {}
+    cuda = cuda_options(home) if with_cuda(home) and home else {}
     sources = SOURCES + (CUDA_SOURCES if cuda else [])
     return cpp_extension.CppExtension(
         "imae_ext._C",

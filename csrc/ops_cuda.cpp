@@ -67,6 +67,14 @@ void launch_forward(const CudaCall& c, Forward& f, const Reduction& r, const std
   check(cuda_forward(f, r, c.stream));
 }
 
+// The kernels read a row's coefficients 16 bytes at a time; hooks of saved tensors may have moved them anywhere.
+Tensor aligned(const Tensor& t) {
+  if (reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 == 0) return t;
+  Tensor copy = new_like(t);
+  ts::copy_(copy, t);
+  return copy;
+}
+
 // The same, with the loss besides.
 Tensor run_forward(const CudaCall& c, Forward& f, Reduction& r, const std::optional<Tensor>& weight,
                    const std::vector<double>& formula, int64_t reduction) {
@@ -142,7 +150,7 @@ Tensor backward_cuda(const Tensor& logits, const Tensor& target, const Tensor& c
   REFUSE_UNLESS(grad_output.numel() == c.call.rows.N || grad_output.dim() == 0);
   for (const Tensor* t : {&coefficients, &divisor, &grad_output})
     REFUSE_UNLESS(t->get_device_index() == logits.get_device_index());
-  const Tensor outer = dense(grad_output), saved = dense(coefficients);
+  const Tensor outer = dense(grad_output), saved = aligned(dense(coefficients));
   Backward b;
   static_cast<Rows&>(b) = c.call.rows;
   b.coefficients = saved.const_data_ptr();

@@ -44,17 +44,17 @@ class Call:
     offset: int = 0  # elements before the logits in their storage
     weighted: bool = False  # with class weights, and int32 labels
 
-    def inputs(self) -> tuple[Tensor, Tensor, Tensor | None]:
+    def inputs(self, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor | None]:
         """Return logits, target with an ignored row, and class weights."""
         generator = torch.Generator().manual_seed(0)
         store = torch.randn(self.offset + torch.Size(self.shape).numel(), generator=generator).to(self.dtype)
-        z = store[self.offset :].view(self.shape)
+        z = store.to(device)[self.offset :].view(self.shape)  # a copy of a part would begin at its storage's beginning
         y = torch.randint(self.shape[1], (self.shape[0], *self.shape[2:]), generator=generator)
         y.view(-1)[3] = -100
         if not self.weighted:
-            return z, y, None
+            return z, y.to(device), None
         w = torch.rand(self.shape[1], generator=generator) + 0.5
-        return z, y.int(), w.double() if self.dtype == torch.float64 else w
+        return z, y.int().to(device), (w.double() if self.dtype == torch.float64 else w).to(device)
 
 
 CALLS = (
@@ -85,14 +85,19 @@ def kernel_of(tier: str) -> re.Pattern[str]:
     return re.compile(rf"\brow_kernel<.*[ )]{lanes}>\(" if lanes != tier else rf"\b{tier}_kernel<")
 
 
+def wants_cluster(row_bytes: int, shared_per_block: int) -> bool:
+    """Whether two blocks of a multiprocessor cannot hold a row each: 256 threads, 16 bytes in each slot of one."""
+    slots = (shared_per_block - 4096) // (16 * 256) // 2
+    return row_bytes > 16 * 256 * slots
+
+
 def has_clusters() -> bool:
     return torch.cuda.get_device_capability() >= (9, 0)
 
 
 def results(call: Call, device: str) -> dict[str, Tensor]:
     """Run every operator on the call's inputs."""
-    z, y, w = (None if each is None else each.to(device) for each in call.inputs())
-    assert z is not None and y is not None
+    z, y, w = call.inputs(device)
     found = {}
     for reduction, formula in LOSSES.items():
         leaf = z.detach().requires_grad_()

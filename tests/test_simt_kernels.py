@@ -291,6 +291,17 @@ def test_calls_for_a_gpu_take_the_tier_that_they_name(kernels, call):
     assert (kernels.cluster(logits, target) > 1) == (call.shape[1] > 60000)
 
 
+@pytest.mark.parametrize("shared", [163 << 10, 227 << 10])
+def test_rows_that_a_gpu_s_tests_expect_in_clusters(kernels, shared):
+    kernels.machine = Machine(shared=shared)
+    for dtype in (torch.float32, torch.bfloat16):
+        for C in (20000, 27648, 27649, 32000, 55296, 55297, 65537, 151936, 256000):
+            logits = torch.empty(1, C, dtype=dtype)
+            chosen = kernels.tier(logits, torch.zeros(1, dtype=torch.long), torch.empty_like(logits))
+            wanted = "cluster" if gpu_shapes.wants_cluster(C * dtype.itemsize, shared) else "row256"
+            assert chosen == wanted, (dtype, C)
+
+
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 def test_sanitizers_report_nothing(tmp_path, sanitizer):
     done = emulator.run(compile_kernels(tmp_path / "program", sanitizer=sanitizer, few_types=True), timeout=300)

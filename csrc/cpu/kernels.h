@@ -46,6 +46,8 @@ IMAE_INLINE void read_rows(const Rows& r, Block<T>& block, int k, int64_t fetch)
   const T* logits = static_cast<const T*>(r.logits);
   const T* grad = r.grad ? static_cast<const T*>(r.grad) : logits;
   const bool kept = block.kept;
+  S* const to_keep = kept ? block.row(r.C, k, 0) : block.scratch;
+  const int64_t step = kept ? padded<S>(r.C) : 0;
   const int64_t ahead = r.C <= kAhead ? fetch : kAhead;
   Real exp[kLanes], plain[kLanes];
   alignas(64) S own[kLanes];
@@ -55,7 +57,7 @@ IMAE_INLINE void read_rows(const Rows& r, Block<T>& block, int k, int64_t fetch)
     if (!labels.live(l)) continue;
     const T* z = logits + from.row(g.first + l);
     const S z_y = own[l] = load_one(z + labels[l]);
-    S* keep = kept ? block.row(r.C, k, l) : block.scratch;
+    S* keep = to_keep + l * step;
     const T *next = z + ahead, *later = kept ? grad + to.row(g.first + l) : reinterpret_cast<const T*>(keep);
     const auto row = r.C > kPart ? exponentiate_parts<kSum>(keep, kept, z, r.C, labels[l], z_y, next, later)
                                  : exponentiate<kSum>(keep, z, r.C, labels[l], z_y, next, later);
@@ -122,14 +124,15 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
       return V::select(x == x, x, V::set(std::numeric_limits<S>::quiet_NaN()));
     };
     const Real a = plain(c.a), b = plain(c.b);
+    const S* const kept = kRead && block.kept ? block.row(C, k, 0) : nullptr;
     for (int l = g.begin; l < g.end; ++l) {
       T* row = grad + to.row(g.first + l);
       const T* z = logits + from.row(g.first + l);
-      const S* e = block.row(C, k, l);
+      const S* e = kept + l * padded<S>(C);
       const S max = c.max[l];
       if (!y.live(l))
         __builtin_memset(row, 0, C * sizeof(T));
-      else if (kRead && block.kept)
+      else if (kept)
         write_row(
             row, C, y[l], a[l], b[l], c.g_y[l],
             [=](int64_t j) __attribute__((always_inline)) { return Pair<T>{load(e + j), load(e + j + V::kLanes)}; },

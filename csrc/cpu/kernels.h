@@ -141,8 +141,6 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
         write_row(
             row, C, y[l], a[l], b[l], c.g_y[l],
             [=](int64_t j) __attribute__((always_inline)) {
-              if constexpr (kRead)  // where Backward writes, memory is new, and this would slow it down
-                for (int64_t k = j; k < j + 2 * V::kLanes; k += 64 / sizeof(T)) __builtin_prefetch(row + k + kAhead, 1);
               const Pair<T> x = load_pair(z + j);
               return Pair<T>{V::exp_sweep(x.first - max), V::exp_sweep(x.second - max)};
             },

@@ -128,7 +128,7 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
     for (int l = g.begin; l < g.end; ++l) {
       T* row = grad + to.row(g.first + l);
       const T* z = logits + from.row(g.first + l);
-      const S* e = kept + l * padded<S>(C);
+      const S* e = kept ? kept + l * padded<S>(C) : nullptr;
       const S max = c.max[l];
       if (!y.live(l))
         __builtin_memset(row, 0, C * sizeof(T));

@@ -67,14 +67,6 @@ void launch_forward(const CudaCall& c, Forward& f, const Reduction& r, const std
   check(cuda_forward(f, r, c.stream));
 }
 
-// The kernels read a row's coefficients 16 bytes at a time; hooks of saved tensors may have moved them anywhere.
-Tensor aligned(const Tensor& t) {
-  if (reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 == 0) return t;
-  Tensor copy = new_like(t);
-  ts::copy_(copy, t);
-  return copy;
-}
-
 // The same, with the loss besides.
 Tensor run_forward(const CudaCall& c, Forward& f, Reduction& r, const std::optional<Tensor>& weight,
                    const std::vector<double>& formula, int64_t reduction) {
@@ -140,6 +132,14 @@ std::tuple<Tensor, Tensor, Tensor> forward_save_cuda(const Tensor& logits, const
   r.divisor = divisor.mutable_data_ptr();
   const Tensor loss = run_forward(c, f, r, weight, formula, reduction);
   return {loss, coefficients, divisor};
+}
+
+// The kernels read a row's coefficients 16 bytes at a time; hooks of saved tensors may have moved them anywhere.
+Tensor aligned(const Tensor& t) {
+  if (reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 == 0) return t;
+  Tensor copy = new_like(t);
+  ts::copy_(copy, t);
+  return copy;
 }
 
 Tensor backward_cuda(const Tensor& logits, const Tensor& target, const Tensor& coefficients, const Tensor& divisor,

@@ -128,7 +128,7 @@ struct Block {
       if (void* far = std::aligned_alloc(64, (bytes + 63) / 64 * 64)) scratch = static_cast<S*>(far);
     kept = bytes <= kBlockBytes || scratch != near;
   }
-  IMAE_INLINE S* row(int64_t C, int k, int l) { return scratch + (k * V::kLanes + l) * padded<S>(C); }
+  IMAE_INLINE S* row(int64_t C, int k, int l) { return kept ? scratch + (k * V::kLanes + l) * padded<S>(C) : scratch; }
   IMAE_INLINE S* tile(int k) { return scratch + k * kMaxTile * V::kLanes; }
 };
 

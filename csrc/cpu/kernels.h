@@ -24,7 +24,7 @@ IMAE_INLINE void read_one(const Rows& r, Block<T>& block, int k, int l) {
   LaneSums<S>& sums = block.sums[k];
   const int64_t y = block.labels[k][l];
   const T* z = static_cast<const T*>(r.logits) + r.logits_view.row(block.group[k].first + l);
-  const auto one = read_row<kSum>(block.kept ? block.row(r.C, k, l) : block.scratch, block.kept, z, r.C, y);
+  const auto one = read_row<kSum>(block.row(r.C, k, l), block.kept, z, r.C, y);
   sums.z_y[l] = load_one(z + y);
   sums.max[l] = one.max;
   sums.sum_exp[l] = one.sums.exp;
@@ -46,7 +46,7 @@ IMAE_INLINE void read_rows(const Rows& r, Block<T>& block, int k, int64_t fetch)
   const T* logits = static_cast<const T*>(r.logits);
   const T* grad = r.grad ? static_cast<const T*>(r.grad) : logits;
   const bool kept = block.kept;
-  S* const to_keep = kept ? block.row(r.C, k, 0) : block.scratch;
+  S* const to_keep = block.row(r.C, k, 0);
   const int64_t step = kept ? padded<S>(r.C) : 0;
   const int64_t ahead = r.C <= kAhead ? fetch : kAhead;
   Real exp[kLanes], plain[kLanes];

@@ -257,8 +257,8 @@ PYTHON = (
     ),
     Fault(
         "csrc/cpu/kernels.h",
-        "S* const to_keep = kept ? block.row(r.C, k, 0)",
-        "S* const to_keep = kept ? block.row(r.C, 0, 0)",
+        "S* const to_keep = block.row(r.C, k, 0)",
+        "S* const to_keep = block.row(r.C, 0, 0)",
         "two groups of a block share their scratch",
         ("test_case_table.py", "test_contract_values.py"),
     ),

@@ -64,9 +64,9 @@ def with_cuda(home: Path | None) -> bool:
 
 
 def flags() -> list[str]:
-    debug = os.environ.get("IMAE_DEBUG") == "1"
     return [
-        *(["-O0", "-g"] if debug else ["-O2", "-g0"]),
+        "-O2",
+        "-g0",
         *os.environ.get("IMAE_CXXFLAGS", "").split(),
         "-std=c++20",
         "-fvisibility=hidden",
@@ -128,7 +128,7 @@ def extension(home: Path | None) -> cpp_extension.CppExtension:
         libraries=cuda.get("libraries", []),
         define_macros=cuda.get("define_macros", []),
         extra_compile_args={"cxx": flags(), "nvcc": cuda.get("nvcc", [])},
-        extra_link_args=["-s", *cuda.get("link", []), *os.environ.get("IMAE_LDFLAGS", "").split()],
+        extra_link_args=[*cuda.get("link", []), *os.environ.get("IMAE_LDFLAGS", "").split()],
     )
 
 

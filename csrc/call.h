@@ -53,9 +53,10 @@ inline Tensor new_strided(const Tensor& like, torch::headeronly::IntHeaderOnlyAr
 }
 // contiguous, of the loss's dtype
 inline Tensor new_tensor(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes, ScalarType dtype) {
-  int64_t strides[64], stride = 1;
+  std::vector<int64_t> strides(sizes.size());
+  int64_t stride = 1;
   for (size_t k = sizes.size(); k-- > 0;) strides[k] = stride, stride *= std::max<int64_t>(1, sizes[k]);
-  return new_strided(like, sizes, strides,
+  return new_strided(like, sizes, strides.data(),
                      dtype == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32());
 }
 // with the layout of t where that is dense
@@ -103,13 +104,13 @@ struct Call {
   Tensor finished_grad() const {
     if (!wanted_) return *grad;
     Tensor to = *wanted_;
-    const Tensor classes_second = to.dim() > 2 ? ts::transpose(*grad, 1, 2) : *grad;
-    ts::copy_(to, ts::reshape(classes_second, to.sizes()));
+    ts::copy_(to, classes_last_ ? ts::reshape(ts::transpose(*grad, 1, 2), to.sizes()) : *grad);
     return to;
   }
 
  private:
   std::optional<Tensor> wanted_;  // if the kernel writes elsewhere
+  bool classes_last_ = false;     // what it reads and writes is (N, d1 * d2 * ..., C)
 
   void check() const {
     REFUSE_UNLESS(dtype_of(logits).has_value());
@@ -117,7 +118,7 @@ struct Call {
     REFUSE_UNLESS(same_device(logits, target));
     REFUSE_UNLESS(logits.dim() >= 1);
     const Shape shape = shape_of(logits);
-    REFUSE_UNLESS(shape.C() > 0);
+    REFUSE_UNLESS(shape.C() > 0 && shape.C() <= INT32_MAX / 2);  // within a row, the kernels count with 32 bits
     REFUSE_UNLESS(target.dim() == logits.dim() - 1);
     for (int64_t k = 0, j = 0; k < logits.dim(); ++k)
       if (k != shape.class_dim()) REFUSE_UNLESS(target.size(j++) == logits.size(k));
@@ -139,19 +140,42 @@ struct Call {
     rows.logits_view = rows.grad_view = View{};
     return make_views(shape_of(logits), strides.data(), rows.logits_view, rows.grad_view) && reads_in_place(rows);
   }
-  // A layout that no kernel walks: work on a copy, (N, d1 * d2 * ..., C).
+  // A layout that no kernel walks: work on a copy, with the classes where they are if a kernel walks that.
   void rearrange(bool (*reads_in_place)(const Rows&)) {
-    const bool spatial = logits.dim() > 2;
-    wanted_ = grad;
-    if (spatial) logits = ts::transpose(ts::flatten(logits, 2, -1), 1, 2);
-    logits = ts::contiguous(logits);
-    if (grad) grad = new_like(logits);
+    const std::optional<Tensor> to = grad;
+    const auto copied = [&] {
+      logits = ts::contiguous(logits);
+      if (to && (!to->is_contiguous() || classes_last_)) wanted_ = to, grad = new_like(logits);
+    };
+    copied();
+    if (in_place(reads_in_place)) return;
+    classes_last_ = true;
+    logits = ts::transpose(ts::flatten(logits, 2, -1), 1, 2);
+    copied();
     rows.grad = grad ? grad->mutable_data_ptr() : nullptr;
     rows.logits_view = rows.grad_view = View{};
     rows.logits_view.outer_stride = rows.grad_view.outer_stride = rows.C;
     REFUSE_UNLESS(reads_in_place(rows));
   }
 };
+
+// What backward was given: the rows' saved coefficients, and what they are multiplied by.
+inline void check_backward(const Call& call, const Tensor& coefficients, const Tensor& divisor,
+                           const Tensor& grad_output) {
+  REFUSE_UNLESS(coefficients.scalar_type() == call.compute && coefficients.numel() == 4 * call.rows.N);
+  REFUSE_UNLESS(divisor.scalar_type() == call.compute && divisor.numel() == 1);
+  REFUSE_UNLESS(grad_output.scalar_type() == call.compute);
+  REFUSE_UNLESS(grad_output.numel() == call.rows.N || grad_output.dim() == 0);
+  for (const Tensor* t : {&coefficients, &divisor, &grad_output}) REFUSE_UNLESS(same_device(*t, call.logits));
+}
+
+// A gradient to be scaled in place, from its first element to its last, and by what.
+inline void check_scale(const Tensor& grad, const Tensor& by) {
+  REFUSE_UNLESS(dtype_of(grad).has_value());
+  REFUSE_UNLESS(grad.is_contiguous() || (span(shape_of(grad)) == grad.numel() && !overlaps_itself(shape_of(grad))));
+  REFUSE_UNLESS(by.numel() == 1 && (by.scalar_type() == ScalarType::Double || by.scalar_type() == ScalarType::Float));
+  REFUSE_UNLESS(same_device(by, grad));
+}
 
 inline std::optional<Tensor> class_weight_of(const std::optional<Tensor>& weight, const Call& call) {
   if (!weight) return std::nullopt;

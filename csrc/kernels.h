@@ -68,7 +68,7 @@ struct CpuKernels {
   void (*scale)(DType, void* grad, int64_t begin, int64_t end, double by);  // grad *= by, for a dense tensor
 };
 
-// The best that the processor supports, or the one that IMAE_EXT_CPU names (baseline, avx2, avx512).
+// The best that the processor supports, no better than IMAE_EXT_CPU says (baseline, avx2).
 const CpuKernels& cpu_kernels();
 
 // ---- CUDA -----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ struct PreparedLoss {
 };
 
 // terms: for each term its formula, its coefficient and its parameters, one after the other.
-// Cached per thread; the reference is good until the thread prepares 16 other losses.
+// Cached per thread; the reference is good until the thread's next call.
 // Throws std::invalid_argument when the list is not well formed or a parameter is out of its range.
 const PreparedLoss& prepare(const double* terms, int64_t count);
 

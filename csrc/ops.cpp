@@ -143,9 +143,8 @@ std::tuple<Tensor, Tensor, Tensor> forward_save_cpu(const Tensor& logits, const 
 Tensor backward_cpu(const Tensor& logits, const Tensor& target, const Tensor& coefficients, const Tensor& divisor,
                     const Tensor& grad_output, int64_t ignore_index) {
   const Call call(logits, target, ignore_index, std::nullopt, true, cpu_kernels().reads_in_place);
-  REFUSE_UNLESS(coefficients.scalar_type() == call.compute && coefficients.numel() == 4 * call.rows.N);
-  REFUSE_UNLESS(grad_output.scalar_type() == call.compute && divisor.scalar_type() == call.compute);
-  REFUSE_UNLESS(grad_output.numel() == call.rows.N || grad_output.dim() == 0);
+  check_backward(call, coefficients, divisor, grad_output);
+  REFUSE_UNLESS(cpu_kernels().count_targets(call.rows) >= 0);  // they may have changed since forward looked
   ask_for_huge_pages(*call.grad);
   const Tensor outer = dense(grad_output), saved = dense(coefficients);
   Backward b;
@@ -162,7 +161,7 @@ Tensor backward_cpu(const Tensor& logits, const Tensor& target, const Tensor& co
 
 // grad *= grad_output, a scalar; nothing to do for 1
 void scale_cpu(Tensor grad, const Tensor& grad_output) {
-  REFUSE_UNLESS(dtype_of(grad).has_value() && grad_output.numel() == 1);
+  check_scale(grad, grad_output);
   const double by = grad_output.scalar_type() == ScalarType::Double
                         ? *static_cast<const double*>(grad_output.const_data_ptr())
                         : *static_cast<const float*>(grad_output.const_data_ptr());

@@ -41,8 +41,6 @@ struct CudaCall {
       : guard(logits.get_device_index()),
         call(logits, target, ignore_index, std::move(out), want_grad, cuda_reads_in_place),
         stream(stream_of(logits)) {
-    REFUSE_UNLESS(target.get_device_index() == logits.get_device_index());
-    REFUSE_UNLESS(call.rows.C <= INT32_MAX / 2);  // within a row, the kernels count with 32 bits
     if (debugging()) check_labels(call.target, call.rows);
   }
   static void* stream_of(const Tensor& t) {
@@ -145,11 +143,7 @@ Tensor aligned(const Tensor& t) {
 Tensor backward_cuda(const Tensor& logits, const Tensor& target, const Tensor& coefficients, const Tensor& divisor,
                      const Tensor& grad_output, int64_t ignore_index) {
   const CudaCall c(logits, target, ignore_index, std::nullopt, true);
-  REFUSE_UNLESS(coefficients.scalar_type() == c.call.compute && coefficients.numel() == 4 * c.call.rows.N);
-  REFUSE_UNLESS(grad_output.scalar_type() == c.call.compute && divisor.scalar_type() == c.call.compute);
-  REFUSE_UNLESS(grad_output.numel() == c.call.rows.N || grad_output.dim() == 0);
-  for (const Tensor* t : {&coefficients, &divisor, &grad_output})
-    REFUSE_UNLESS(t->get_device_index() == logits.get_device_index());
+  check_backward(c.call, coefficients, divisor, grad_output);
   const Tensor outer = dense(grad_output), saved = aligned(dense(coefficients));
   Backward b;
   static_cast<Rows&>(b) = c.call.rows;
@@ -163,9 +157,7 @@ Tensor backward_cuda(const Tensor& logits, const Tensor& target, const Tensor& c
 
 // grad *= grad_output, a scalar that only the device knows; the kernel returns at once if it is 1
 void scale_cuda(Tensor grad, const Tensor& grad_output) {
-  REFUSE_UNLESS(dtype_of(grad).has_value() && grad_output.numel() == 1);
-  REFUSE_UNLESS(grad_output.get_device_index() == grad.get_device_index());
-  REFUSE_UNLESS(grad_output.scalar_type() == ScalarType::Double || grad_output.scalar_type() == ScalarType::Float);
+  check_scale(grad, grad_output);
   const ts::accelerator::DeviceGuard guard(grad.get_device_index());
   check(cuda_scale(*dtype_of(grad), grad.mutable_data_ptr(), grad.numel(), grad_output.const_data_ptr(),
                    grad_output.scalar_type() == ScalarType::Double, CudaCall::stream_of(grad)));

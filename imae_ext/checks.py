@@ -66,8 +66,8 @@ def check_tensors(logits: object, target: object, weight: object) -> None:
             f"(logits have shape {tuple(logits.shape)}, classes in dimension {min(1, logits.dim() - 1)})"
         )
     C = logits.shape[min(1, logits.dim() - 1)]
-    if C == 0:
-        raise ValueError(f"imae_ext: expected at least one class, got logits of shape {tuple(logits.shape)}")
+    if not 0 < C < 2**30:
+        raise ValueError(f"imae_ext: expected 1 to 2**30 - 1 classes, got logits of shape {tuple(logits.shape)}")
     if target.device != logits.device:
         raise ValueError(f"imae_ext: expected target on {logits.device}, where the logits are, got {target.device}")
     check_weight(weight, C)
@@ -94,10 +94,18 @@ def check(
     """Check everything that can be checked without waiting for a device, and with IMAE_EXT_DEBUG=1 the rest."""
     check_options(formula, reduction, ignore_index)
     check_tensors(logits, target, weight)
-    no_values = torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()  # to look at
     at_hand = target.device.type == "cpu" or os.environ.get("IMAE_EXT_DEBUG") == "1"
-    if at_hand and not no_values:
+    if at_hand and not _tracing():
         check_labels(logits, target, ignore_index)
+
+
+def _tracing() -> bool:
+    """Whether tensors may have no values to look at: in torch.func, torch.compile, make_fx, FakeTensorMode."""
+    return (
+        torch._C._are_functorch_transforms_active()
+        or torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
 
 
 def check_like(logits: Tensor, out: object) -> None:

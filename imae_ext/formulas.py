@@ -13,6 +13,7 @@ A combination, like a formula, compares by value, hashes and pickles.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any
@@ -26,9 +27,6 @@ _TABLE: dict[str, tuple[int, bool]] = (
 MAX_TERMS: int = compiled.max_terms if compiled else 4
 
 
-_RANGES: dict[str, dict[str, dict[str, Any]]] = {}  # formula -> parameter -> what it may be; filled below
-
-
 def _parameter(
     default: float, low: float, high: float, *, low_is_open: bool = False, zero_too: bool = False, integer: bool = False
 ) -> Any:
@@ -37,17 +35,16 @@ def _parameter(
     return field(default=default, metadata={"low": float(low), "high": float(high), **kind})
 
 
-def _check(formula: str, name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, Real)) or value - value != 0:
+def _check(formula: str, name: str, value: object, p: Mapping[str, Any] | None = None) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or value - value != 0:
         hint = "; class weights go to weight=" if getattr(value, "ndim", 0) else ""
         raise ValueError(f"imae_ext: {formula}: expected a finite number for {name}, got {value!r}{hint}")
     try:
         number = float(value)
     except OverflowError:
         raise ValueError(f"imae_ext: {formula}: expected a finite number for {name}, got one beyond 1e308") from None
-    if formula not in _RANGES or name not in _RANGES[formula]:
+    if p is None:
         return number
-    p = _RANGES[formula][name]
     low, high = p["low"], p["high"]
     above = number > low if p["low_is_open"] else number >= low
     inside = above and number <= high and (not p["integer"] or number == int(number))
@@ -86,7 +83,7 @@ class Loss:
         return Combination(self.terms + other.terms)
 
     def __mul__(self, coefficient: float) -> Combination:
-        if isinstance(coefficient, bool) or not isinstance(coefficient, (int, float)):
+        if isinstance(coefficient, bool) or not isinstance(coefficient, Real):
             return NotImplemented
         return Combination(tuple((coefficient * c, formula) for c, formula in self.terms))
 
@@ -130,7 +127,8 @@ class Formula(Loss):
         name = type(self).__name__
         if Formula not in type(self).__bases__ or (_TABLE and name not in _TABLE):
             raise TypeError(f"imae_ext: the kernels know no formula {name}; combine those they know by + and *")
-        parameters = [_check(name, each.name, getattr(self, each.name)) for each in fields(self)]  # type: ignore[arg-type]
+        declared = fields(self)  # type: ignore[arg-type]
+        parameters = [_check(name, each.name, getattr(self, each.name), each.metadata) for each in declared]
         identity, margin = _TABLE.get(name, (-1, name not in ("LabelSmoothing", "NCE")))
         for attribute, value in (
             ("terms", ((1.0, self),)),
@@ -258,10 +256,6 @@ class LabelSmoothing(Formula):
 @dataclass(frozen=True)
 class NCE(Formula):
     """Normalised cross entropy, ``log p_y / sum_j log p_j`` (Ma et al., ICML 2020, Eq. 6)."""
-
-
-for _kind in Formula.__subclasses__():
-    _RANGES[_kind.__name__] = {each.name: dict(each.metadata) for each in fields(_kind)}  # type: ignore[arg-type]
 
 
 def SCE(alpha: float = 0.1, beta: float = 1.0) -> Combination:

@@ -106,9 +106,10 @@ def value_and_grad(
     checks.check(logits, target, *options)
     if out is not None:
         checks.check_out(logits, out)
-    z = logits.detach().requires_grad_()
-    with torch.enable_grad():
-        loss = reference.robust_loss(z, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction)
+    with torch.inference_mode(False), torch.enable_grad():
+        z, y = logits.detach().clone().requires_grad_(), target.clone()
+        w = None if weight is None else weight.detach().clone()
+        loss = reference.robust_loss(z, y, formula, weight=w, ignore_index=ignore_index, reduction=reduction)
         (grad,) = torch.autograd.grad(loss.sum(), z)
     if out is None:
         return loss.detach(), grad

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from .checks import check_options, check_weight
 from .formulas import CCE, DM, GCE, IMAE, MAE, NCE, SCE, Focal, Loss
 from .functional import robust_loss
+
+
+def _parameter(name: str) -> property:
+    """A formula's parameter: to set it replaces the formula, so that a schedule may."""
+
+    def get(module: RobustLoss) -> float:
+        return getattr(module.formula, name)  # type: ignore[no-any-return]
+
+    def set(module: RobustLoss, value: float) -> None:
+        module.formula = replace(module.formula, **{name: value})  # type: ignore[type-var]
+
+    return property(get, set)
+
+
+def _coefficient(index: int) -> property:
+    """One of SCE's two, likewise."""
+
+    def get(module: RobustLoss) -> float:
+        return module.formula.terms[index][0]
+
+    def set(module: RobustLoss, value: float) -> None:
+        coefficients = [c for c, _ in module.formula.terms]
+        coefficients[index] = value
+        module.formula = SCE(*coefficients)
+
+    return property(get, set)
 
 
 class RobustLoss(nn.Module):
@@ -22,6 +50,9 @@ class RobustLoss(nn.Module):
       >>> import torch
       >>> RobustLoss(2.0 * NCE() + MAE())(torch.zeros(1, 4), torch.tensor([0]))
       tensor(2.)
+
+    ``formula``, ``weight``, ``ignore_index`` and ``reduction`` are attributes and may be set, as may the parameters of
+    the modules below: ``criterion.T = 4.0``.
     """
 
     weight: Tensor | None
@@ -65,6 +96,8 @@ class IMAELoss(RobustLoss):
     ``T`` in [0, 30], ``eps`` 0 or in [1e-30, 1].
     """
 
+    T, eps = _parameter("T"), _parameter("eps")
+
     def __init__(
         self,
         T: float = 8.0,
@@ -106,6 +139,8 @@ class MAELoss(RobustLoss):
 class GCELoss(RobustLoss):
     """:func:`imae_ext.gce_loss` as a module: ``q`` in (0, 1]; options of :class:`RobustLoss`."""
 
+    q = _parameter("q")
+
     def __init__(
         self,
         q: float = 0.7,
@@ -123,6 +158,8 @@ class DMLoss(RobustLoss):
     ``beta`` in [0, 16], ``lambd`` 0 or in [0.01, 16], ``eps`` 0 or in [1e-30, 1].
     """
 
+    beta, lambd, eps = _parameter("beta"), _parameter("lambd"), _parameter("eps")
+
     def __init__(
         self,
         beta: float = 8.0,
@@ -138,6 +175,8 @@ class DMLoss(RobustLoss):
 
 class SCELoss(RobustLoss):
     """:func:`imae_ext.sce_loss` as a module: ``alpha`` CCE and ``beta`` RCE; options of :class:`RobustLoss`."""
+
+    alpha, beta = _coefficient(0), _coefficient(1)
 
     def __init__(
         self,
@@ -166,6 +205,8 @@ class NCELoss(RobustLoss):
 
 class FocalLoss(RobustLoss):
     """:func:`imae_ext.focal_loss` as a module: ``gamma`` in [0, 64]; options of :class:`RobustLoss`."""
+
+    gamma = _parameter("gamma")
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.autograd.graph import increment_version
 
 from . import checks, reference
 from .checks import REDUCTIONS
@@ -43,7 +44,7 @@ Options = tuple[Loss, Tensor | None, int, str]  # formula, weight, ignore_index,
 
 
 def _one_pass(logits: Tensor, code: int) -> bool:
-    return code in (1, 2) and logits.dtype is not torch.float16  # mean, sum
+    return code in (REDUCTIONS["mean"], REDUCTIONS["sum"]) and logits.dtype is not torch.float16
 
 
 def _reference(logits: Tensor, target: Tensor, options: Options) -> Tensor:
@@ -96,6 +97,7 @@ class _Loss(torch.autograd.Function):
             try:
                 return _backward(logits, target, rows, divisor, grad_output, ignore_index), None, None
             except RuntimeError:
+                checks.check_labels(logits, target, ignore_index)
                 _ask_for_memory(logits)
                 raise
         grad, ctx.grad = ctx.grad, None
@@ -168,11 +170,9 @@ def _ask_for_memory(logits: Tensor) -> None:
     torch.empty_like(logits)
 
 
-def _explain(logits: Tensor, target: Tensor, options: Options) -> None:
-    """Raise the error that tells what is wrong with the arguments, or that memory ran out, or return."""
-    formula, weight, ignore_index, reduction = options
-    checks.check(logits, target, formula, weight, ignore_index, reduction)
-    _ask_for_memory(logits)
+# What wrong arguments may raise before checks.py has looked at them. Not Exception: checkpointing ends a recomputation
+# with one of its own.
+_REFUSALS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
@@ -188,8 +188,10 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
             return _apply(_unwrap(logits), target, options)  # type: ignore[no-any-return,no-untyped-call]
         value: Tensor = _forward(logits, target, weight, formula.packed, REDUCTIONS[reduction], ignore_index)
         return value
-    except Exception:
-        _explain(logits, target, options)
+    except _REFUSALS:
+        checks.check(logits, target, *options)
+        if logits.requires_grad and torch.is_grad_enabled():
+            _ask_for_memory(logits)
         raise
 
 
@@ -209,10 +211,15 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
             return cast(Pair, _forward_backward(logits, target, weight, formula.packed, code, ignore_index))
         if out.requires_grad:
             checks.check_out(logits, out)
-        return _forward_backward_out(logits, target, weight, formula.packed, code, ignore_index, out), out
-    except Exception:
-        _explain(logits, target, options)
-        if out is not None:
+        value = _forward_backward_out(logits, target, weight, formula.packed, code, ignore_index, out)
+        if not _compiling():
+            increment_version(out)  # so that autograd notices if it had saved the buffer
+        return value, out
+    except _REFUSALS:
+        checks.check(logits, target, *options)
+        if out is None:
+            _ask_for_memory(logits)
+        else:
             checks.check_out(logits, out)
         raise
 
@@ -221,6 +228,6 @@ def row_stats(logits: Tensor, target: Tensor, formula: Loss, ignore_index: int) 
     """Compute p_y and the example weight of each row."""
     try:
         return cast(Pair, _row_stats(logits.detach(), target, formula.packed, ignore_index))
-    except Exception:
-        _explain(logits, target, (formula, None, ignore_index, "normalized"))
+    except _REFUSALS:
+        checks.check(logits, target, formula, None, ignore_index, "normalized")
         raise

@@ -73,7 +73,7 @@ def rule(panels: int) -> tuple[list[float], list[float]]:
 def _integral(g: Callable[[Tensor], Tensor], end: Tensor, panels: int = 1) -> Tensor:
     """Integral of g from 0 to each end: exact to rounding for the smooth g below."""
     x, w = (torch.tensor(a, dtype=end.dtype, device=end.device) for a in rule(panels))
-    return end * (g(end.unsqueeze(-1) * x) @ w)
+    return end * (g(end.unsqueeze(-1) * x) * w).sum(-1)  # autocast would round the factors of @
 
 
 def _bounded(p: Tensor, r: Tensor, nlp: Tensor, beta: float, lambd: float) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from calls import FORMULA, batch, gradient, same_bits
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 import imae_ext
+from imae_ext import reference
 
 by_reduction = pytest.mark.parametrize("reduction", ("none", "mean", "sum", "normalized"))
 
@@ -28,6 +31,22 @@ def test_activation_checkpointing(reduction, reentrant):
     assert len(calls) == 2 and torch.allclose(leaf.grad, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("policy", (CheckpointPolicy.MUST_SAVE, CheckpointPolicy.PREFER_RECOMPUTE))
+@by_reduction
+def test_selective_checkpointing(reduction, policy):
+    """Torch ends the recomputation with an exception, which is not ours to explain: no operation may follow it."""
+    logits, target = batch()
+    wanted = gradient(imae_ext.robust_loss, logits, target, FORMULA, reduction=reduction)[1]
+    leaf = logits.clone().requires_grad_()
+    contexts = partial(create_selective_checkpoint_contexts, lambda *_, **__: policy)
+
+    def segment(x):
+        return imae_ext.robust_loss(1 * x, target, FORMULA, reduction=reduction)
+
+    checkpoint(segment, leaf, use_reentrant=False, context_fn=contexts).sum().backward()
+    assert torch.equal(leaf.grad, wanted)
+
+
 @by_reduction
 def test_autocast_bfloat16(reduction):
     """Inside autocast the bits are those of the same logits outside it; float32 logits are not cut down."""
@@ -37,6 +56,17 @@ def test_autocast_bfloat16(reduction):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             got = gradient(imae_ext.robust_loss, logits, target, FORMULA, reduction=reduction)
         assert same_bits(got[0], wanted[0]) and same_bits(got[1], wanted[1]) and got[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16), ids=("bfloat16", "float16"))
+@pytest.mark.parametrize("formula", (FORMULA, imae_ext.DM(16.0, 0.01)), ids=repr)
+def test_autocast_leaves_the_reference_alone(formula, dtype):
+    """Its integrals are sums of products, which as matrix products would be rounded, and overflow."""
+    logits, target = batch()
+    wanted = gradient(reference.robust_loss, logits, target, formula)
+    with torch.autocast("cpu", dtype=dtype):
+        got = gradient(reference.robust_loss, logits, target, formula)
+    assert same_bits(got[0], wanted[0]) and same_bits(got[1], wanted[1])
 
 
 def test_loss_scaling_keeps_float16_gradients():

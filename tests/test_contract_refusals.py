@@ -10,7 +10,6 @@ import pytest
 import torch
 from calls import FORMULA, batch
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import imae_ext
 from imae_ext import checks, reference
@@ -65,13 +64,38 @@ def test_target_out_of_range_in_row_stats():
 
 
 def test_labels_on_a_gpu_are_looked_at_only_when_debugging(monkeypatch):
-    """On a fake device, where a look at them is an error of its own."""
-    with FakeTensorMode():
-        arguments = torch.empty(4, 3, device="cuda"), torch.zeros(4, device="cuda").long(), FORMULA, None, -100, "mean"
+    """On a device without values, where a look at them is an error of its own."""
+    arguments = torch.empty(4, 3, device="meta"), torch.zeros(4, device="meta").long(), FORMULA, None, -100, "mean"
+    checks.check(*arguments)
+    monkeypatch.setenv("IMAE_EXT_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="meta"):
         checks.check(*arguments)
-        monkeypatch.setenv("IMAE_EXT_DEBUG", "1")
-        with pytest.raises(DataDependentOutputException):
-            checks.check(*arguments)
+
+
+@by_entry
+def test_more_classes_than_32_bits_count(entry):
+    """Of one logit's memory; the labels of a row's lanes have 32 bits, and would wrap around."""
+    logits, target = torch.zeros(1, 1).expand(1, 2**31 + 64), torch.tensor([2**31 + 5])
+    with pytest.raises(ValueError, match=r"^imae_ext: expected 1 to 2\*\*30 - 1 classes, got .*2147483712"):
+        entry(logits, target, FORMULA)
+
+
+@pytest.mark.parametrize(
+    ("of", "by"),
+    (
+        (lambda grad: grad, torch.tensor(3)),
+        (lambda grad: grad, torch.tensor(3.0, dtype=torch.bfloat16)),
+        (lambda grad: grad, torch.ones(2)),
+        (lambda grad: grad[:, ::2], torch.tensor(3.0)),
+        (lambda grad: grad[:1].expand(4, 8), torch.tensor(3.0)),
+    ),
+    ids=("int64", "bfloat16", "several", "gaps", "overlapping"),
+)
+def test_scaling_what_is_no_gradient(of, by):
+    grad = torch.ones(4, 8)
+    with pytest.raises(RuntimeError, match="imae_ext: refused"):
+        torch.ops.imae_ext.scale_(of(grad), by)
+    assert (grad == 1).all()
 
 
 def test_minus_hundred_is_out_of_range_when_it_is_not_ignored():

@@ -154,6 +154,41 @@ def test_elements_further_apart_than_int32_counts(stride, dtype):
     assert torch.equal(loss, wanted[0]) and torch.equal(grad, wanted[1])
 
 
+@pytest.mark.parametrize(
+    "shape",
+    ((3, 19, 12, 14), (2, 300, 40, 40), (2, 3000, 5, 6), (2, 3000, 4, 3), (2, 5, 6, 7, 8), (2, 1, 7, 9)),
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=("float32", "bfloat16"))
+def test_positions_that_no_two_strides_reach(shape, dtype):
+    """Crops, and their axes in another order; into buffers of the same and of other layouts."""
+    whole = (3 * torch.randn(shape, generator=torch.Generator().manual_seed(0))).to(dtype)
+    crop = whole[(slice(None), slice(None), *(slice(1, -1) for _ in shape[2:]))]
+    for logits in (crop, crop.transpose(2, 3), whole.transpose(2, 3)):
+        target = torch.arange(logits[:, 0].numel()).reshape(logits[:, 0].shape) % shape[1]
+        target[0, 0] = -100
+        wanted = imae_ext.value_and_grad(logits.contiguous(), target, FORMULA)
+        like_whole = torch.full_like(whole, 7)
+        inside = like_whole[tuple(slice(0, size) for size in logits.shape)] if logits.shape == crop.shape else None
+        for out in (None, torch.empty(logits.shape, dtype=dtype), torch.empty_like(logits), inside):
+            value, grad = imae_ext.value_and_grad(logits, target, FORMULA, out=out)
+            assert torch.allclose(value, wanted[0], rtol=1e-6)
+            assert torch.allclose(grad, wanted[1], rtol=2e-6 if dtype == torch.float32 else 2**-7, atol=1e-9)
+        per_row = gradient(imae_ext.robust_loss, logits, target, FORMULA, reduction="none")[1]
+        dense = gradient(imae_ext.robust_loss, logits.contiguous(), target, FORMULA, reduction="none")[1]
+        assert torch.allclose(per_row, dense, rtol=2e-6 if dtype == torch.float32 else 2**-7, atol=1e-9)
+
+
+def test_more_dimensions_than_anyone_has():
+    shape = (2, 3, *[1] * 70)
+    logits, target = torch.randn(shape), torch.zeros(shape[:1] + shape[2:]).long()
+    for reduction in ("none", "mean"):
+        loss, grad = gradient(imae_ext.robust_loss, logits, target, FORMULA, reduction=reduction)
+        flat = gradient(imae_ext.robust_loss, logits.reshape(2, 3), target.reshape(2), FORMULA, reduction=reduction)
+        assert torch.equal(loss.flatten(), flat[0].flatten()) and torch.equal(grad.reshape(2, 3), flat[1])
+    assert imae_ext.row_stats(logits, target, FORMULA)[0].shape == target.shape
+
+
 @by_formula
 def test_out_is_filled_in_place_whatever_its_strides(spec):
     logits, target = batch(N=9, C=70)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cases import FORMULAS
+from torch.utils import cpp_extension
 
 import imae_ext
 from imae_ext import reference
@@ -31,6 +32,9 @@ logits, target = torch.randn(4, 3, requires_grad=True), torch.tensor([0, 1, 2, -
 imae_ext.IMAELoss()(logits, target).backward()
 value, grad = imae_ext.value_and_grad(logits, target, imae_ext.IMAE(), out=torch.empty(4, 3))
 assert torch.equal(grad, logits.grad) and grad[3].eq(0).all()
+with torch.inference_mode():
+    arguments = torch.randn(4, 3), torch.tensor([0, 1, 2, -100]), imae_ext.IMAE()
+    imae_ext.value_and_grad(*arguments, weight=torch.ones(3), out=torch.empty(4, 3))
 p, w = imae_ext.row_stats(logits, target, imae_ext.IMAE())
 assert p[3] == 0 and (w[:3] >= 1).all()
 try:
@@ -70,6 +74,16 @@ def test_the_command_says_what_was_built():
     assert lines[0].startswith(f"imae_ext {imae_ext.__version__}, torch ")
     assert re.fullmatch(r"CPU kernels: (baseline|avx2|avx512), \d+ threads", lines[1])
     assert lines[2].startswith("CUDA kernels: ")
+
+
+def test_the_operators_of_the_gpu_compile():
+    """Where torch has no CUDA, the package is built without them."""
+    version = re.search(r'STABLE_ABI = "(\w+)"', (ROOT / "setup.py").read_text())[1]
+    flags = ["-std=c++20", "-fvisibility=hidden", "-Wall", "-Werror", f"-DTORCH_TARGET_VERSION={version}"]
+    includes = [f"-isystem{path}" for path in cpp_extension.include_paths()]
+    source = str(ROOT / "csrc/ops_cuda.cpp")
+    done = subprocess.run(["g++", *flags, *includes, "-fsyntax-only", source], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_import_adds_little_to_that_of_torch():

@@ -1,5 +1,5 @@
 #include <cstdlib>
-#include <cstring>
+#include <string_view>
 
 #include "../kernels.h"
 #include "std.h"
@@ -15,12 +15,10 @@ namespace {
 const CpuKernels& choose() {
 #if defined(IMAE_X86)
   const char* wish = std::getenv("IMAE_EXT_CPU");
-  const auto take = [&](const char* name, bool supported) {
-    return supported && (wish == nullptr || std::strcmp(wish, name) == 0);
-  };
+  const std::string_view most = wish ? wish : "";
   __builtin_cpu_init();
-  if (take("avx512", __builtin_cpu_supports("x86-64-v4"))) return avx512_kernels;
-  if (take("avx2", __builtin_cpu_supports("x86-64-v3"))) return avx2_kernels;
+  if (most != "baseline" && most != "avx2" && __builtin_cpu_supports("x86-64-v4")) return avx512_kernels;
+  if (most != "baseline" && __builtin_cpu_supports("x86-64-v3")) return avx2_kernels;
 #endif
   return baseline_kernels;
 }

@@ -43,7 +43,7 @@ struct Plan {
       const int64_t fit = kBlockBytes / (padded<ScalarOf<T>>(r.C) * int64_t(sizeof(ScalarOf<T>)));
       rows = fit < 1 ? 1 : fit < kLanes ? fit : kLanes;
       block = fit < 2 * kLanes ? 1 : fit < kBlock * kLanes ? static_cast<int>(fit / kLanes) : kBlock;
-    } else if (z.inner_stride == 1 && (!both || g.inner_stride == 1) && z.inner >= kLanes && z.inner > 1) {
+    } else if (z.inner_stride == 1 && (!both || g.inner_stride == 1) && z.inner >= kLanes) {
       path = Path::kAcross;
       groups_per_outer = (z.inner + kLanes - 1) / kLanes;
     } else {

@@ -251,7 +251,7 @@ void backward(const Backward& b, int64_t begin, int64_t end) {
   const Plan<T> plan(b);
   Block<T> block;
   block.count = 1;
-  const S divisor = b.divisor ? *static_cast<const S*>(b.divisor) : S(1);
+  const S divisor = *static_cast<const S*>(b.divisor);
   for (int64_t first = begin; first < end; ++first) {
     const Group g = block.group[0] = plan.group(b, first);
     block.labels[0] = Labels<S>(b, g);

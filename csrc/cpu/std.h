@@ -1,7 +1,6 @@
 // Everything from outside the project that the CPU kernels use, included before a file chooses its target: an inline
 // function of the standard library compiled for AVX-512 must never be the copy that the linker keeps.
 #pragma once
-#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <limits>

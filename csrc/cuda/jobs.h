@@ -113,7 +113,7 @@ struct BackwardJob {
   static constexpr bool kForward = false;
   Backward rows;
 
-  __device__ __forceinline__ S scale() const { return rows.divisor ? 1 / *static_cast<const S*>(rows.divisor) : S(1); }
+  __device__ __forceinline__ S scale() const { return 1 / *static_cast<const S*>(rows.divisor); }
   __device__ __forceinline__ Coefficients<S> saved(int64_t i, S scale) const {
     const S by = static_cast<const S*>(rows.grad_output)[rows.grad_output_is_scalar ? 0 : i] * scale;
     const auto c = static_cast<const Coefficients<S>*>(rows.coefficients)[i];

@@ -16,7 +16,6 @@
 #pragma once
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <string_view>
 
 #include "../kernels.h"

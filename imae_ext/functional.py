@@ -75,6 +75,9 @@ def value_and_grad(
 ) -> tuple[Tensor, Tensor]:
     """Compute the loss and its gradient at once, outside autograd: go on with ``logits.backward(grad)``.
 
+    A float16 gradient of a mean over many rows underflows, and there is no loss scale here: use :func:`robust_loss`
+    and a GradScaler.
+
     Args:
       logits: as in :func:`robust_loss`.
       target: as in :func:`robust_loss`.

@@ -25,7 +25,7 @@ def _formula(make: Callable[..., Loss], *parameters: float) -> Loss:
         return make(*parameters)
     try:
         return _made(make, *parameters)
-    except TypeError:  # a parameter that has no hash is none
+    except TypeError:  # unhashable, so not a number: make() says so
         return make(*parameters)
 
 
@@ -41,7 +41,7 @@ def imae_loss(
 ) -> Tensor:
     """Compute the IMAE loss (arXiv 1903.12141): example weight ``exp(T p (1 - p))``.
 
-    ``p`` is the softmax probability of the label. Weights go up to ``exp(T/4)``: use a tenth to a fifth of cross
+    ``p`` is the softmax probability of the label. Weights go up to ``exp(T/4)``: begin with a tenth of cross
     entropy's learning rate. The value, the integral of the gradient that the weights make, is well above cross
     entropy's even for good fits: watch accuracy.
 

@@ -239,7 +239,7 @@ def made_up_run(device: str = "cuda") -> Run:
 def test_a_rival_is_compared_with_ours_in_kind(tmp_path: Path) -> None:
     run = made_up_run()
     assert results.losses(run.results) == []  # the graph is faster than IMAE without one, not than its graph
-    assert "| 3.00 µs (1.5x) |" in readme.speed_section(run)
+    assert "| 3.00 µs (1.5x) |" in readme.speed_page(run)
     results.save(run, tmp_path / "run.json")
     assert results.load(tmp_path / "run.json") == run
 
@@ -256,11 +256,14 @@ def test_each_device_has_a_section_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("device", readme.MARKERS)
 def test_readme_has_the_numbers_of_the_committed_results_or_none(device: str) -> None:
     section = readme.section_of((ROOT / "README.md").read_text(), device)[1].strip()
+    page = ROOT / "docs" / {"cpu": "speed.md", "cuda": "speed_gpu.md"}[device]
     file = results.FOLDER / f"{device}.json"
     if not (ROOT / ".git").exists():
         pytest.skip("git tells which results are committed")
     committed = subprocess.run(["git", "ls-files", "--error-unmatch", file], cwd=ROOT, capture_output=True)
-    assert section == (readme.speed_section(results.load(file)) if committed.returncode == 0 else "")
+    run = results.load(file) if committed.returncode == 0 else None
+    assert section == (readme.speed_section(run) if run else "")
+    assert (page.read_text() if page.exists() else None) == (readme.speed_page(run) if run else None)
 
 
 @pytest.mark.usefixtures("fake_device")

@@ -20,7 +20,7 @@ from benchmarks.noisy_labels.figures import INK, STYLE
 
 from . import readme
 from .machine import ROOT
-from .results import FOLDER, CaseResult, Run, load
+from .results import FOLDER, CaseResult, Run, load, write
 from .table import heading, times
 
 # One colour for each thing that is computed, safe for colour-blind readers; dashed is compiled, dotted a reused buffer.
@@ -150,7 +150,7 @@ def _ratio_table(axes: Axes, results: Sequence[CaseResult], keys: Sequence[str],
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw the pictures of a run, and write README's section from it."""
+    """Draw the pictures of a run, and write its page and README's section from it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.figures", description=__doc__)
     parser.add_argument("--results", type=Path, default=FOLDER / "cpu.json", help="a run's JSON; default: %(default)s")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the pictures; default: %(default)s")
@@ -160,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = "speed" if run.results[0].case.device == "cpu" else "speed_gpu"
     roofline(run, options.docs / f"{name}.png")
     ratios(run, options.docs / f"{name}_ratios.png")
+    write(options.docs / f"{name}.md", readme.speed_page(run))
     if options.readme:
         readme.update(options.readme, run)
 

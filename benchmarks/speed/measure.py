@@ -25,7 +25,8 @@ from .results import CaseResult, Timing
 BLOCK = 1e-3  # seconds that one timing lasts at least, by repeating short passes
 UNTIMED_BELOW = 20e-3  # seconds; a faster pass runs once untimed first, and finds the caches as it leaves them itself
 MAX_ROUNDS = 75
-SLOW = 1 / 50  # share of a case's seconds; a slower contender sits out once it has the fewest rounds
+SLOW = 1 / 20  # share of a case's seconds; a slower contender sits out after SLOW_ROUNDS
+SLOW_ROUNDS = 7
 TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2, "float16": 3e-2}  # of the largest gradient: the same thing is timed
 
 
@@ -34,7 +35,7 @@ class Plan:
     """How long to measure a case."""
 
     seconds: float = 3.0
-    min_rounds: int = 7
+    min_rounds: int = 21
     compile: str = "some"  # "none", "some": where cases.worth_compiling says so, or "all"
 
 
@@ -106,7 +107,7 @@ def _run_rounds(case: Case, runners: dict[str, _Runner], plan: Plan) -> dict[str
         shuffle(order)
         for key in order:
             runner = runners[key]
-            if done >= plan.min_rounds and runner.cost > SLOW * plan.seconds:
+            if done >= min(SLOW_ROUNDS, plan.min_rounds) and runner.cost > SLOW * plan.seconds:
                 rounds[key].append(None)
                 continue
             for step in itertools.islice(runner.steps, runner.untimed):

@@ -1,10 +1,12 @@
-"""README's speed section, written from a run: no number in it is typed by hand."""
+"""README's speed section and the page with everything, written from a run: no number in them is typed by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
+from .cases import LARGE, Case
 from .results import COUNTERPARTS, CaseResult, Run, Spread, losses
 from .table import duration, heading
 
@@ -13,6 +15,15 @@ MARKERS = {
     "cpu": ("<!-- speed:begin -->", "<!-- speed:end -->"),
     "cuda": ("<!-- speed on a GPU:begin -->", "<!-- speed on a GPU:end -->"),
 }
+
+WIDE = 0.2  # a ratio with a quartile further from it than this is marked
+
+# What README shows; the page has the others.
+SHOWN = ((128, 10), (8192, 100), (8192, 1000), (1024, 32000), (8, 19, 256, 256))  # on a CPU
+SHOWN_KEYS = (
+    *("imae", "cross_entropy", "cross_entropy_compiled", "by_hand", "by_hand_compiled", "reference"),
+    *("liger", "quack", "copy"),
+)
 
 # key of a contender: head of its column
 COLUMNS = {
@@ -35,20 +46,19 @@ COLUMNS = {
 
 
 def speed_section(run: Run) -> str:
-    """Write a table for each dtype at the most threads measured, and where, when and how it was measured.
+    """Write a few cases of one dtype at the most threads measured, and where, when and how it was measured."""
+    most, dtype = max(result.case.threads for result in run.results), run.results[0].case.dtype
+    those = [result for result in _usual(run) if (result.case.threads, result.case.dtype) == (most, dtype)]
+    shown = [result for result in those if _is_shown(result.case)] or those
+    return "\n\n".join([*_under_heading(shown, SHOWN_KEYS), _how(shown, SHOWN_KEYS), _losses(run), _where(run)])
 
-    Refuses results whose commit is not known.
-    """
-    if not run.about["commit"]:
-        raise ValueError("expected results that name their commit: without git's data, set IMAE_COMMIT when measuring")
-    most = max(result.case.threads for result in run.results)
-    usual = [result for result in run.results if result.case.grad_output == 1 and result.case.leaf]
-    parts = []
-    for name in dict.fromkeys(heading(result.case) for result in usual if result.case.threads == most):
-        chosen = [result for result in usual if heading(result.case) == name]
-        parts += [f"Forward and backward pass, {name}:", _table(chosen)]
-    parts += [_how(run, usual), _losses(run), _where(run)]
-    return "\n\n".join(parts)
+
+def speed_page(run: Run) -> str:
+    """Write all of it: a table for each dtype and number of threads."""
+    usual, parts = _usual(run), ["# Speed, case by case"]
+    for name in dict.fromkeys(heading(result.case) for result in usual):
+        parts += _under_heading([result for result in usual if heading(result.case) == name], tuple(COLUMNS))
+    return "\n\n".join([*parts, _how(usual, tuple(COLUMNS)), _losses(run), _where(run)]) + "\n"
 
 
 def section_of(text: str, device: str) -> tuple[str, str, str]:
@@ -67,8 +77,23 @@ def update(path: Path, run: Run) -> None:
     path.write_text(f"{before}\n{speed_section(run)}\n{after}")
 
 
-def _table(results: Sequence[CaseResult]) -> str:
-    keys = [key for key in COLUMNS if any(key in result.timings for result in results)]
+def _usual(run: Run) -> list[CaseResult]:
+    """Refuse results whose commit is not known."""
+    if not run.about["commit"]:
+        raise ValueError("expected results that name their commit: without git's data, set IMAE_COMMIT when measuring")
+    return [result for result in run.results if result.case.grad_output == 1 and result.case.leaf]
+
+
+def _is_shown(case: Case) -> bool:
+    return case.shape in SHOWN if case.device == "cpu" else case.copied >= 2 * LARGE
+
+
+def _under_heading(results: Sequence[CaseResult], keys: Sequence[str]) -> list[str]:
+    return [f"Forward and backward pass, {heading(results[0].case)}:", _table(results, keys)]
+
+
+def _table(results: Sequence[CaseResult], keys: Sequence[str]) -> str:
+    keys = [key for key in keys if any(key in result.timings for result in results)]
     lines = [_line(["logits", *(COLUMNS[key] for key in keys)]), _line(["---", *("---:" for _ in keys)])]
     lines += [_line([result.case.name, *(_cell(result, key) for key in keys)]) for result in results]
     return "\n".join(lines)
@@ -85,7 +110,7 @@ def _cell(result: CaseResult, key: str) -> str:
     ratio = _over_ours(result, key)
     if key in ("imae", "imae_out", "copy", *COUNTERPARTS.values()) or ratio is None:
         return text
-    text = f"{text} ({ratio.median:.3g}x)"
+    text = f"{text} ({'~' if _width(ratio) > WIDE else ''}{ratio.median:.3g}x)"
     return f"**{text}**" if ratio.median < 1 else text
 
 
@@ -93,23 +118,28 @@ def _over_ours(result: CaseResult, key: str) -> Spread | None:
     return result.ratio(key, COUNTERPARTS.get(key, "imae"))
 
 
-def _how(run: Run, results: Sequence[CaseResult]) -> str:
-    spreads = [
-        max(ratio.high - ratio.median, ratio.median - ratio.low) / ratio.median
+def _width(ratio: Spread) -> float:
+    return max(ratio.high - ratio.median, ratio.median - ratio.low) / ratio.median
+
+
+def _how(results: Sequence[CaseResult], keys: Sequence[str]) -> str:
+    widths = [
+        _width(ratio)
         for result in results
-        for key in COLUMNS
+        for key in keys
         if key in result.timings and key != "imae" and (ratio := _over_ours(result, key)) is not None
     ]
     on_cpu = any(result.case.device == "cpu" for result in results)
-    pages = (
-        " Others' ratios vary with the pages that the allocator has at hand: fresh ones take long." if on_cpu else ""
-    )
-    spread = f" Their quartiles are within {100 * max(spreads):.0f}% of them." if spreads else ""
+    pages = " Others' times depend on whether the allocator has memory pages at hand: new ones take long."
+    half = f"{100 * median(widths):.0f}%" if widths else ""
+    wide = f"{100 * WIDE:.0f}%"
+    spread = f" Half of these ratios have both quartiles within {half}; those with one beyond {wide} are marked ~."
     return (
-        "Medians of rounds in which every contender runs in turn; in brackets the median of the ratios, within a "
-        f"round, to the time of IMAE in the same way.{spread} Every pass makes and frees a gradient buffer, but for "
-        f"those marked as reused.{pages} *By hand* is a weighted cross-entropy with IMAE's gradient; the reference "
-        "computes the loss's value too, by quadrature. - was not run; the results say why."
+        "Medians of rounds in which every contender runs in turn; in brackets the median, over the rounds, of its time "
+        f"divided by that of IMAE in the same way.{spread if half else ''} Every pass makes and frees a gradient "
+        f"buffer, but for those marked as reused.{pages if on_cpu else ''} *By hand* is a weighted cross-entropy with "
+        "IMAE's gradient; the reference computes the loss's value too, by quadrature. - was not run; the results say "
+        "why."
     )
 
 

@@ -36,9 +36,9 @@ enum Formula : int {
   kFormulaCount
 };
 
-enum Range { kClosed, kAboveLow, kZeroToo, kInteger };  // what [low, high] means: without low, or 0 besides
+enum Range { kClosed, kAboveLow, kZeroToo, kInteger };  // [low, high]; (low, high]; 0 as well; integers only
 
-// The range is what float32 holds to the stated accuracy.
+// Within its range float32 is as accurate as tests/expected.py demands.
 struct Parameter {
   const char* name = nullptr;
   double low = 0, high = 0;

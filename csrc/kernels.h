@@ -37,12 +37,12 @@ struct Rows {
 struct Forward : Rows {
   const PreparedLoss* loss = nullptr;
   const void* class_weight = nullptr;  // [C] S
-  double scale = 1;                    // of the gradient
+  double scale = 1;                    // of the gradient; CPU
   void* value = nullptr;               // [N] S, times the class weight
   void* coefficients = nullptr;        // [N, 4] S: max, a, b, g_y, times the class weight; for Backward
   void* p = nullptr;                   // [N] S: p_y
   void* weight = nullptr;              // [N] S: the example weight
-  double* value_sums = nullptr;        // [groups]: of the value and of the class weight times the example weight
+  double* value_sums = nullptr;        // [groups]; CPU: of the value, of the class weight times the example weight
   double* weight_sums = nullptr;
 };
 

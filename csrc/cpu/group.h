@@ -9,7 +9,7 @@ constexpr int64_t kLaneClasses = 16;             // up to this many classes a la
 constexpr int64_t kBlockBytes = 64 * 1024;       // of a block's exponentials: they stay in a near cache
 constexpr int64_t kRowBytes = 1024 * 1024;       // of a longer row's, if they are kept
 constexpr int64_t kMaxTile = 64;                 // classes of a transposed tile
-constexpr int kBlock = 128 / IMAE_VECTOR_BYTES;  // groups: what one waits for, a division or a reduction, hides another
+constexpr int kBlock = 128 / IMAE_VECTOR_BYTES;  // groups: while one waits for a division, another computes
 
 // Rounded up to whole vectors.
 template <class S>

@@ -17,7 +17,7 @@
 
 namespace imae::IMAE_ISA {
 
-// One row with its maximum subtracted: what no other way reads.
+// One row, its maximum found first: for a sum that over- or underflowed without that.
 template <bool kSum, class T>
 IMAE_INLINE void read_one(const Rows& r, Block<T>& block, int k, int l) {
   using S = ScalarOf<T>;
@@ -120,7 +120,7 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
   T* grad = static_cast<T*>(r.grad);
   const int64_t C = r.C;
   if (plan.path == Path::kAlong) {
-    const auto plain = [](Real x) __attribute__((always_inline)) {  // a NaN that rounding leaves one
+    const auto plain = [](Real x) __attribute__((always_inline)) {  // rounding could turn other NaN into numbers
       return V::select(x == x, x, V::set(std::numeric_limits<S>::quiet_NaN()));
     };
     const Real a = plain(c.a), b = plain(c.b);

@@ -18,14 +18,14 @@ IMAE_INLINE Sum fold_vectors(int64_t count, Sum sum, Two two, One one) {
 
 // Which lanes are new, and not the label's.
 template <class T>
-struct Others {
+struct NotLabel {
   using V = Vector<ScalarOf<T>>;
   using Int = typename V::Int;
   typename V::Ints label;
 
   typename V::Ints ahead;  // the label, of the first class of each lane of a Pair
 
-  explicit IMAE_INLINE Others(int64_t y)
+  explicit IMAE_INLINE NotLabel(int64_t y)
       : label(V::set_int(static_cast<Int>(y))), ahead(label - V::iota() * Pair<T>::kStep) {}
   IMAE_INLINE auto first(int64_t j) const { return ahead != static_cast<Int>(j); }
   IMAE_INLINE auto second(int64_t j) const { return first(j + Pair<T>::kNext); }
@@ -48,7 +48,7 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
   using Real = typename V::Real;
   using Int = typename V::Int;
   constexpr int64_t kLanes = V::kLanes, kLine = 64 / sizeof(T);
-  const Others<T> others(y);
+  const NotLabel<T> others(y);
   const auto keep = [=](Sums<Real> sums, int64_t j, Real z_j, auto counts) __attribute__((always_inline)) {
     const Real x = z_j - m, e = V::exp_sweep(x);
     store(to + j, e);
@@ -100,7 +100,7 @@ template <class T>
 IMAE_INLINE ScalarOf<T> maximum(const T* z, int64_t count, int64_t y) {
   using V = Vector<ScalarOf<T>>;
   using Real = typename V::Real;
-  const Others<T> others(y);
+  const NotLabel<T> others(y);
   const auto top = fold_vectors<T>(
       count, V::set(-V::infinity()),
       [=](Real top, int64_t j) __attribute__((always_inline)) {

@@ -31,8 +31,8 @@ struct Card {
   bool clusters;             // compute capability 9.0 and later
 };
 
-// A row's bytes, for the tile: 128 rows of up to 256 bytes leave room for 6 blocks on an SM (8.0: 163 KB), and its
-// conflicts between rows of a multiple of 16 bytes do not arise, for aligned rows go to a row tier.
+// A row's bytes, for the tile: 128 rows of up to 256 bytes leave room for 6 blocks on an SM (8.0: 163 KB). Rows of a
+// multiple of 16 bytes would conflict in its banks, but those go to a row tier.
 constexpr int64_t kTileRowBytes = 256;
 
 // The row tiers, by the 16-byte packs that a row takes. More lanes than needed idle, and the formulas are evaluated

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fault import AUTOGRAD, COMPILE, INTERFACE, SHAPES, VALUES, Fault
 from shipped import SHIPPED
 
-KERNELS = (
+OURS = (
     Fault("csrc/formulas.h", "return {x.nlp, x.r};", "return {x.nlp, x.p};", "CCE pulls by p, not 1 - p", VALUES),
     Fault(
         "csrc/formulas.h",
@@ -167,9 +167,6 @@ KERNELS = (
         "out is not written to",
         SHAPES,
     ),
-)
-
-PYTHON = (
     Fault(
         "imae_ext/ops.py",
         "increment_version(out)",
@@ -432,4 +429,4 @@ PYTHON = (
     ),
 )
 
-FAULTS = (*SHIPPED, *KERNELS, *PYTHON)
+FAULTS = (*SHIPPED, *OURS)

@@ -117,7 +117,7 @@ class Kernels:
         if error is not None:
             raise RuntimeError(error.decode())
 
-    def _rows(self, logits: Tensor, target: Tensor, grad: Tensor | None, ignore_index: int) -> Structure:
+    def _rows(self, logits: Tensor, target: Tensor, grad: Tensor | None) -> Structure:
         def integers(values: tuple[int, ...]) -> ctypes.Array[c_int64]:
             return (c_int64 * len(values))(*values)
 
@@ -132,18 +132,18 @@ class Kernels:
             logits.data_ptr(),
             target.data_ptr(),
             target.dtype == torch.int32,
-            ignore_index,
+            -100,
             pointer(grad),
         )
 
     def tier(self, logits: Tensor, target: Tensor, grad: Tensor | None = None) -> str | None:
         """The tier that such a call takes, or None if it wants contiguous logits."""
-        index = self.library.tier_of(ctypes.byref(self._rows(logits, target, grad, -100)))
+        index = self.library.tier_of(ctypes.byref(self._rows(logits, target, grad)))
         return None if index < 0 else TIERS[index]
 
     def cluster(self, logits: Tensor, target: Tensor) -> int:
         """The blocks that hold a row of such a call together."""
-        return self.library.cluster_of(ctypes.byref(self._rows(logits, target, None, -100)))
+        return self.library.cluster_of(ctypes.byref(self._rows(logits, target, None)))
 
     def _inputs(self, logits: Tensor, target: Tensor, grad_wanted: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """Logits in a layout that the kernels walk, and a gradient for them, of NaN."""
@@ -161,17 +161,14 @@ class Kernels:
         formula: tuple[float, ...],
         *,
         class_weight: Tensor | None = None,
-        ignore_index: int = -100,
         reduction: int = MEAN,
         grad: bool = False,
-        out: Tensor | None = None,
         save: bool = False,
         stats: bool = False,
     ) -> dict[str, Tensor]:
         """Whatever is asked for of: loss, grad; coefficients and divisor (save); p and weight (stats)."""
         logits, target, gradient = self._inputs(logits, target, grad)
-        gradient = out if out is not None else gradient
-        rows = self._rows(logits, target, gradient, ignore_index)
+        rows = self._rows(logits, target, gradient)
         N, reduces = target.numel(), reduction != NONE and not stats
         made: dict[str, Tensor] = {}
         if not stats:
@@ -201,11 +198,9 @@ class Kernels:
             made["grad"] = gradient
         return made
 
-    def backward(
-        self, logits: Tensor, target: Tensor, saved: dict[str, Tensor], grad_output: Tensor, ignore_index: int = -100
-    ) -> Tensor:
+    def backward(self, logits: Tensor, target: Tensor, saved: dict[str, Tensor], grad_output: Tensor) -> Tensor:
         logits, target, grad = self._inputs(logits, target, True)
-        rows = self._rows(logits, target, grad, ignore_index)
+        rows = self._rows(logits, target, grad)
         grad_output = grad_output.contiguous()
         self._run(
             "run_backward",

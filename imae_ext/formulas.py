@@ -37,8 +37,9 @@ def _parameter(
 
 def _check(formula: str, name: str, value: object, p: Mapping[str, Any] | None = None) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or value - value != 0:
-        hint = "; class weights go to weight=" if getattr(value, "ndim", 0) else ""
-        raise ValueError(f"imae_ext: {formula}: expected a finite number for {name}, got {value!r}{hint}")
+        shape = tuple(getattr(value, "shape", ()))
+        shown = f"a {type(value).__name__} of shape {shape}; class weights go to weight=" if shape else repr(value)
+        raise ValueError(f"imae_ext: {formula}: expected a finite number for {name}, got {shown}")
     try:
         number = float(value)
     except OverflowError:

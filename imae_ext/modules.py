@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -51,8 +52,8 @@ class RobustLoss(nn.Module):
       >>> RobustLoss(2.0 * NCE() + MAE())(torch.zeros(1, 4), torch.tensor([0]))
       tensor(2.)
 
-    ``formula``, ``weight``, ``ignore_index`` and ``reduction`` are attributes and may be set, as may the parameters of
-    the modules below: ``criterion.T = 4.0``.
+    ``formula``, ``weight``, ``ignore_index`` and ``reduction`` are attributes that may be set: ``criterion.formula =
+    IMAE(4.0)``. The modules below have the parameters of their formulas as attributes, too.
     """
 
     weight: Tensor | None
@@ -72,6 +73,15 @@ class RobustLoss(nn.Module):
         self.register_buffer("weight", weight)
         self.ignore_index = int(ignore_index)
         self.reduction = reduction
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse what would look like a parameter of the formula, but change nothing."""
+        terms = self.formula.terms if "formula" in self.__dict__ else ()
+        if not hasattr(type(self), name) and name in {each.name for _, formula in terms for each in fields(formula)}:  # type: ignore[arg-type]
+            raise AttributeError(
+                f"imae_ext: {type(self).__name__} has no parameter {name}; set formula, which is {self.formula!r}"
+            )
+        super().__setattr__(name, value)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss."""

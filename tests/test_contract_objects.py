@@ -63,6 +63,15 @@ def test_a_parameter_that_is_set_counts(module, name, value):
     assert torch.equal(set_later(*batch()), set_at_once(*batch()))
 
 
+@pytest.mark.parametrize("formula", (imae_ext.IMAE(), 2.0 * imae_ext.NCE() + imae_ext.IMAE()), ids=repr)
+def test_a_parameter_that_would_change_nothing_is_refused(formula):
+    module = imae_ext.RobustLoss(formula)
+    with pytest.raises(AttributeError, match=r"imae_ext: RobustLoss has no parameter T; set formula, .*IMAE\(T=8"):
+        module.T = 4.0
+    module.formula, module.note = imae_ext.IMAE(4.0), "anything else"
+    assert torch.equal(module(*batch()), imae_ext.imae_loss(*batch(), T=4.0))
+
+
 @by_formula
 def test_formulas_are_values(spec):
     """Equal, hashable and picklable, so that they can be configuration and keys."""

@@ -187,8 +187,8 @@ def rows(logits: Tensor, target: Tensor, ignore_index: int, margin: bool) -> tup
     y = label.clamp(0, C - 1)  # a label out of range gives NaN below, not an access out of bounds
     z = torch.where(live.unsqueeze(-1), z, 0.0)  # so that a NaN in an ignored row stays there
     own = y.unsqueeze(-1) == torch.arange(C, device=y.device)
-    top = torch.where(own, -torch.inf, z.detach()).amax(-1, keepdim=True)
-    z = z - torch.where(torch.isfinite(top), top, 0.0)  # a common offset would cost digits
+    shift = torch.where(own, -torch.inf, z.detach()).logsumexp(-1, keepdim=True)
+    z = z - torch.where(torch.isfinite(shift), shift, 0.0)  # then lse below is nearly 0, and u rounded nearly once
     z_y = z.gather(-1, y.unsqueeze(-1)).squeeze(-1)
     alone = ((z == -torch.inf) | own).all(-1) & (z_y != -torch.inf)  # no other class has any mass
     others = torch.where(own, -torch.inf, z)

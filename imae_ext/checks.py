@@ -21,7 +21,8 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 def check_options(formula: object, reduction: object, ignore_index: object = -100) -> None:
     """Check the arguments that are not tensors."""
     if not isinstance(formula, Loss):
-        raise TypeError(f"imae_ext: expected a formula such as imae_ext.IMAE(8.0), got {formula!r}")
+        hint = f"; write {formula.__name__}()" if isinstance(formula, type) and issubclass(formula, Loss) else ""
+        raise TypeError(f"imae_ext: expected a formula such as imae_ext.IMAE(8.0), got {formula!r}{hint}")
     if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
         raise TypeError(f"imae_ext: expected ignore_index to be an int, got {ignore_index!r}")
     if not -(2**63) <= int(ignore_index) < 2**63:
@@ -53,19 +54,31 @@ def check_tensors(logits: object, target: object, weight: object) -> None:
             raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}")
     assert isinstance(logits, Tensor) and isinstance(target, Tensor)
     if logits.dtype not in FLOATS:
-        raise TypeError(f"imae_ext: expected logits of dtype float64, float32, float16 or bfloat16, got {logits.dtype}")
+        hint = "; the logits come first, then the target" if target.dtype in FLOATS else ""
+        raise TypeError(
+            f"imae_ext: expected logits of dtype float64, float32, float16 or bfloat16, got {logits.dtype}{hint}"
+        )
+    classes = min(1, logits.dim() - 1)
     if target.dtype not in (torch.int64, torch.int32):
-        hint = "; class probabilities are not supported" if target.dtype.is_floating_point else ""
-        raise TypeError(f"imae_ext: expected target of dtype int64 or int32, got {target.dtype}{hint}")
+        probabilities = target.is_floating_point() and target.shape == logits.shape
+        hint = "class probabilities are not supported" if probabilities else "if it holds classes, pass target.long()"
+        raise TypeError(f"imae_ext: expected target of dtype int64 or int32, got {target.dtype}; {hint}")
     if logits.dim() == 0:
         raise ValueError("imae_ext: expected logits of shape (N, C), (C,) or (N, C, d1, ...), got a scalar")
     shape = (*logits.shape[:1], *logits.shape[2:]) if logits.dim() > 1 else ()
     if tuple(target.shape) != tuple(shape):
+        hint = ""
+        if target.shape == logits.shape:
+            hint = f"; if it is one-hot, pass target.argmax({classes})"
+        elif target.shape == logits.shape[:-1]:
+            hint = "; if the classes are last, pass logits.movedim(-1, 1)"
+        elif target.dim() == logits.dim() and tuple(target.squeeze(classes).shape) == tuple(shape):
+            hint = f"; pass target.squeeze({classes})"
         raise ValueError(
             f"imae_ext: expected target of shape {tuple(shape)}, got {tuple(target.shape)} "
-            f"(logits have shape {tuple(logits.shape)}, classes in dimension {min(1, logits.dim() - 1)})"
+            f"(logits have shape {tuple(logits.shape)}, classes in dimension {classes}){hint}"
         )
-    C = logits.shape[min(1, logits.dim() - 1)]
+    C = logits.shape[classes]
     if not 0 < C < 2**30:
         raise ValueError(f"imae_ext: expected 1 to 2**30 - 1 classes, got logits of shape {tuple(logits.shape)}")
     if target.device != logits.device:

@@ -106,30 +106,35 @@ def test_minus_hundred_is_out_of_range_when_it_is_not_ignored():
 
 
 TYPE_ERRORS = {
-    "integer_logits": ({"logits": torch.zeros(8, 5).long()}, r"logits .*dtype .*float32.* got torch\.int64"),
+    "integer_logits": ({"logits": torch.zeros(8, 5).long()}, r"logits .*dtype .*float32.* got torch\.int64$"),
+    "swapped": (
+        {"logits": torch.zeros(8).long(), "target": torch.zeros(8, 5)},
+        r"logits .*dtype .* got torch\.int64; the logits come first",
+    ),
     "boolean_logits": ({"logits": torch.zeros(8, 5).bool()}, r"logits .*dtype .*float32.* got torch\.bool"),
     "complex_logits": ({"logits": torch.zeros(8, 5).cfloat()}, r"logits .*dtype .*float32.* got torch\.complex64"),
     "numpy_logits": ({"logits": np.zeros((8, 5))}, r"logits .*Tensor.* got ndarray"),
     "list_target": ({"target": [0] * 8}, r"target .*Tensor.* got list"),
-    "float_target": ({"target": torch.zeros(8)}, r"target .*int64.*int32.* got torch\.float32"),
-    "short_target": ({"target": torch.zeros(8).short()}, r"target .*int64.*int32.* got torch\.int16"),
+    "float_target": ({"target": torch.zeros(8)}, r"target .*int64.*int32.* got torch\.float32; .*target\.long\(\)"),
+    "short_target": ({"target": torch.zeros(8).short()}, r"target .*int64.*int32.* got torch\.int16; .*\.long\(\)"),
     "probabilities": ({"target": torch.zeros(8, 5)}, r"target .*int64.*int32.* got torch\.float32.*probabilities"),
     "integer_weight": ({"weight": torch.ones(5).long()}, r"weight .*got torch\.int64"),
     "list_weight": ({"weight": [1.0] * 5}, r"weight .*Tensor.* got list"),
     "formula_by_name": ({"formula": "IMAE"}, r"formula.* got 'IMAE'"),
-    "formula_class": ({"formula": imae_ext.IMAE}, r"formula.* got <class"),
+    "formula_class": ({"formula": imae_ext.IMAE}, r"formula.* got <class.*; write IMAE\(\)"),
 }
 VALUE_ERRORS = {
-    "short_target": ({"target": torch.zeros(7).long()}, r"target of shape \(8,\), got \(7,\)"),
-    "column_target": ({"target": torch.zeros(8, 1).long()}, r"target of shape \(8,\), got \(8, 1\)"),
+    "short_target": ({"target": torch.zeros(7).long()}, r"target of shape \(8,\), got \(7,\) .*dimension 1\)$"),
+    "column_target": ({"target": torch.zeros(8, 1).long()}, r"target of shape \(8,\), got \(8, 1\).*squeeze\(1\)"),
+    "one_hot": ({"target": torch.zeros(8, 5).long()}, r"target of shape \(8,\), got \(8, 5\).*argmax\(1\)"),
     "scalar_target": ({"target": torch.tensor(0)}, r"target of shape \(8,\), got \(\)"),
     "vector_needs_scalar": (
         {"logits": torch.zeros(5), "target": torch.zeros(1).long()},
-        r"target of shape \(\), got \(1,\)",
+        r"target of shape \(\), got \(1,\).*target\.squeeze\(0\)",
     ),
     "classes_last": (
         {"logits": torch.zeros(8, 3, 4), "target": torch.zeros(8, 3).long()},
-        r"target of shape \(8, 4\), got \(8, 3\)",
+        r"target of shape \(8, 4\), got \(8, 3\).*logits\.movedim\(-1, 1\)",
     ),
     "scalar_logits": ({"logits": torch.tensor(0.0)}, r"logits of shape .*got"),
     "long_weight": ({"weight": torch.ones(6)}, r"weight of shape \(5,\), got \(6,\)"),

@@ -75,8 +75,9 @@ constexpr int kMaxUpper = 40;   // Chebyshev coefficients: enough for 1e-12,
 constexpr int kMaxLower = 128;  // over all of the parameters' ranges
 
 // B(u) = integral over t from u to infinity of expm1(beta p^lambd r): the bounded part of IMAE's and DM's value.
-// Both halves are Chebyshev series of a mean of the positive integrand, fitted by loss.cpp:
-//   p >= 1/2:  B = r * upper(4 r - 1)
+// Both halves are Chebyshev series, fitted by loss.cpp, of a mean of the positive integrand; the upper one of that less
+// its limit for r = 0, which is all that counts for a good fit:
+//   p >= 1/2:  B = r * (beta + r * upper(4 r - 1))
 //   p <  1/2:  B = half + z * lower(scale * log1p(z) - 1),  z = -log(2 p), continued in a straight line after z_max.
 // For lambd = 1 the integrand is even in u, so that B(u) = 2 half - B(-u) and no lower series is needed.
 template <class S>
@@ -197,10 +198,11 @@ IMAE_HD Margin<M> gce(const Row<M>& x, typename M::Scalar q) {
 }
 
 template <class M>
-IMAE_HD typename M::Real bounded_part(const Row<M>& x, const Expansion<typename M::Scalar>& e) {
+IMAE_HD typename M::Real bounded_part(const Row<M>& x, const Expansion<typename M::Scalar>& e,
+                                      typename M::Scalar beta) {
   using S = typename M::Scalar;
   const auto small = M::min(x.p, x.r);
-  const auto upper = small * chebyshev<M>(e.upper, e.upper_count, S(4) * small - S(1));
+  const auto upper = small * (beta + small * chebyshev<M>(e.upper, e.upper_count, S(4) * small - S(1)));
   auto lower = S(2) * e.half - upper;
   if (e.lower_count > 0) {
     const auto z = x.nlp - S(0.69314718055994530942), inside = M::min(M::max(z, M::set(0)), M::set(e.z_max));
@@ -218,7 +220,7 @@ IMAE_HD Margin<M> dm(const Row<M>& x, const Term<typename M::Scalar>& t, typenam
                      typename M::Scalar lambd) {
   using S = typename M::Scalar;
   const auto exponent = beta * (lambd == 1 ? x.p : power<M>(x.nlp, lambd)) * x.r;
-  const auto rise = M::expm1(exponent), bounded = bounded_part<M>(x, t.bounded);
+  const auto rise = M::expm1(exponent), bounded = bounded_part<M>(x, t.bounded, beta);
   if (t.d == 0) {  // the value's anchor is u = 0; at u = infinity no other class is there to pull against
     const auto slope = M::select(x.u == M::set(M::infinity()), M::set(0), S(0.5) * (rise + S(1)));
     return {S(0.5) * (bounded - t.bounded.half - x.u), slope, rise + S(1)};

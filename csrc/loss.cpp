@@ -44,9 +44,9 @@ double mean_over(double end, F f) {  // mean of f over [0, end]
   return sum;
 }
 
-// Chebyshev coefficients of f over [low, high], without the tail that no double can see; returns their number
+// Chebyshev coefficients of f over [low, high], without the tail below so much of the largest; returns their number
 template <class F>
-int fit(double low, double high, F f, double* coefficient, int count) {
+int fit(double low, double high, F f, double least, double* coefficient, int count) {
   std::vector<double> value(count);
   for (int k = 0; k < count; ++k)
     value[k] = f(0.5 * (low + high) + 0.5 * (high - low) * std::cos(kPi * (k + 0.5) / count));
@@ -57,7 +57,7 @@ int fit(double low, double high, F f, double* coefficient, int count) {
     coefficient[j] = (j == 0 ? 1.0 : 2.0) / count * sum;
     largest = std::max(largest, std::abs(coefficient[j]));
   }
-  while (count > 1 && std::abs(coefficient[count - 1]) <= 1e-15 * largest) --count;
+  while (count > 1 && std::abs(coefficient[count - 1]) <= least * largest) --count;
   return count;
 }
 
@@ -68,12 +68,11 @@ Expansion<double> expand(double beta, double lambd) {
     const double r = -std::expm1(-y);
     return std::expm1(beta * std::exp(-lambd * y) * r) / r;
   };
-  const auto upper = [=](double r) {
-    return mean_over<32>(
-        r, [=](double t) { return t == 0 ? beta : std::expm1(beta * std::pow(1 - t, lambd) * t) / (t * (1 - t)); });
+  const auto mean = [=](double r) {
+    return mean_over<32>(r, [=](double t) { return std::expm1(beta * std::pow(1 - t, lambd) * t) / (t * (1 - t)); });
   };
-  e.upper_count = fit(0, 0.5, upper, e.upper, kMaxUpper);
-  e.half = 0.5 * upper(0.5);
+  e.upper_count = fit(0, 0.5, [=](double r) { return (mean(r) - beta) / r; }, 1e-13, e.upper, kMaxUpper);
+  e.half = 0.5 * mean(0.5);
   if (lambd == 1) return e;  // even in u: the upper half says it all
   // Below p = 1/2, z = y - log 2 runs from 0 to where p^lambd no longer matters; s = log1p(z) suits every lambd.
   e.z_max = 40 / (lambd == 0 ? 1 : std::min(lambd, 1.0));
@@ -83,7 +82,7 @@ Expansion<double> expand(double beta, double lambd) {
     return mean_over<200>(end, [=](double s) { return std::exp(s) * f(kLog2 + std::expm1(s)); }) * end /
            std::expm1(end);
   };
-  e.lower_count = fit(0, std::log1p(e.z_max), lower, e.lower, kMaxLower);
+  e.lower_count = fit(0, std::log1p(e.z_max), lower, 1e-15, e.lower, kMaxLower);
   return e;
 }
 

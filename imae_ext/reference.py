@@ -51,16 +51,16 @@ class Row(NamedTuple):
 
 # The Gauss-Legendre rule of 32 nodes, its positive half: literals cost no import time and can be traced.
 _NODES = (
-    *(0.048307665687738324, 0.1444719615827965, 0.23928736225213706, 0.33186860228212767),
+    *(0.04830766568773832, 0.1444719615827965, 0.23928736225213706, 0.33186860228212767),
     *(0.42135127613063533, 0.5068999089322294, 0.5877157572407623, 0.6630442669302152),
     *(0.7321821187402897, 0.7944837959679424, 0.84936761373257, 0.8963211557660521),
     *(0.9349060759377397, 0.9647622555875064, 0.9856115115452684, 0.9972638618494816),
 )
 _WEIGHTS = (
-    *(0.09654008851472766, 0.09563872007927471, 0.09384439908080451, 0.09117387869576378),
-    *(0.08765209300440378, 0.08331192422694671, 0.07819389578707023, 0.07234579410884834),
-    *(0.06582222277636168, 0.058684093478535565, 0.05099805926237609, 0.042835898022226836),
-    *(0.034273862913021765, 0.025392065309262024, 0.016274394730905743, 0.007018610009470506),
+    *(0.0965400885147278, 0.09563872007927486, 0.09384439908080457, 0.09117387869576389),
+    *(0.08765209300440381, 0.08331192422694675, 0.07819389578707031, 0.0723457941088485),
+    *(0.06582222277636185, 0.058684093478535544, 0.050998059262376175, 0.04283589802222668),
+    *(0.03427386291302143, 0.02539206530926206, 0.01627439473090567, 0.007018610009470096),
 )
 
 
@@ -129,6 +129,11 @@ def _focal(row: Row, gamma: float) -> Tensor:
     return torch.where(infinite, row.nlp, focus * torch.where(infinite, 0.0, row.nlp))
 
 
+def _label_smoothing(row: Row, eps: float) -> Tensor:
+    smoothed = eps / row.C * (row.nlp + row.rest) if eps > 0 else 0.0  # which is infinite where a class is masked
+    return (1 - eps) * row.nlp + smoothed
+
+
 def _nce(row: Row) -> Tensor:
     n, d = row.nlp, row.nlp + row.rest
     if row.C == 1:
@@ -154,7 +159,7 @@ VALUE: dict[type[f.Formula], Callable[..., Tensor]] = {
     f.AGCE: lambda row, a, q: (a + 1) ** q * _saturating(torch.log1p(row.r / (a + row.p)), q),
     f.AUL: lambda row, a, q: (a - 1 + row.r) ** q * _saturating(torch.log1p(row.r / (a - 1)), q),
     f.AEL: lambda row, a: torch.exp(-row.p / a),
-    f.LabelSmoothing: lambda row, eps: (1 - eps) * row.nlp + eps / row.C * (row.nlp + row.rest),
+    f.LabelSmoothing: _label_smoothing,
     f.NCE: _nce,
 }
 

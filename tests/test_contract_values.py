@@ -16,6 +16,10 @@ from torch import Tensor
 
 import imae_ext
 
+# Rows of a CPU's three ways: short ones transposed, long ones along the classes, those whose classes are apart across.
+WAYS = {"C5": (5, lambda x: x), "C40": (40, lambda x: x), "C5-apart": (5, lambda x: x.t().contiguous().t())}
+by_way = pytest.mark.parametrize(("C", "lay"), WAYS.values(), ids=WAYS)
+
 
 def at_the_limit(spec: Spec, logits: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The oracle with -inf stood in for by -1e30: values beyond 1e20 are infinite, gradients are at their limit."""
@@ -33,23 +37,25 @@ def check_limit(robust_loss, spec: Spec, logits: Tensor, target: Tensor) -> None
 
 
 @by_implementation
+@by_way
 @by_dtype
 @by_formula
-def test_minus_inf_at_another_class(spec, dtype, robust_loss):
+def test_minus_inf_at_another_class(spec, dtype, C, lay, robust_loss):
     """A masked class: probability 0, gradient at its limit."""
-    logits, target = batch(dtype=dtype)
-    masked = torch.arange(5) == (target[:, None] + 1) % 5
-    masked[4:] |= torch.arange(5) == (target[4:, None] + 2) % 5
-    check_limit(robust_loss, spec, logits.masked_fill(masked, -math.inf), target)
+    logits, target = batch(C=C, dtype=dtype)
+    masked = torch.arange(C) == (target[:, None] + 1) % C
+    masked[4:] |= torch.arange(C) == (target[4:, None] + 2) % C
+    check_limit(robust_loss, spec, lay(logits.masked_fill(masked, -math.inf)), target)
 
 
 @by_implementation
+@by_way
 @by_dtype
 @by_formula
-def test_minus_inf_at_every_other_class(spec, dtype, robust_loss):
+def test_minus_inf_at_every_other_class(spec, dtype, C, lay, robust_loss):
     """The target is all there is: as fitted as can be, and no NaN from (-inf) - (-inf)."""
-    logits, target = batch(dtype=dtype)
-    alone = logits.masked_fill(torch.arange(5) != target[:, None], -math.inf)
+    logits, target = batch(C=C, dtype=dtype)
+    alone = lay(logits.masked_fill(torch.arange(C) != target[:, None], -math.inf))
     ours = gradient(robust_loss, alone, target, spec.build(), reduction="none")
     value, grad = at_the_limit(spec, alone, target)
     if str(spec) == "IMAE(T=8,eps=0)":
@@ -66,20 +72,23 @@ def test_minus_inf_at_every_other_class(spec, dtype, robust_loss):
 
 
 @by_implementation
+@by_way
 @by_dtype
 @by_formula
-def test_minus_inf_at_the_target(spec, dtype, robust_loss):
+def test_minus_inf_at_the_target(spec, dtype, C, lay, robust_loss):
     """The value's limit (+inf where the loss is unbounded) and the gradient's, where torch has no NaN either."""
-    logits, target = batch(dtype=dtype)
-    check_limit(robust_loss, spec, logits.scatter(1, target[:, None], -math.inf), target)
+    logits, target = batch(C=C, dtype=dtype)
+    check_limit(robust_loss, spec, lay(logits.scatter(1, target[:, None], -math.inf)), target)
 
 
+@by_implementation
 @pytest.mark.parametrize("where", ("target", "other"))
+@pytest.mark.parametrize("formula", (imae_ext.CCE(), imae_ext.LabelSmoothing(0.0)), ids=repr)
 @by_dtype
-def test_minus_inf_as_cross_entropy(dtype, where):
+def test_minus_inf_as_cross_entropy(dtype, formula, where, robust_loss):
     logits, target = batch(dtype=dtype)
     logits = logits.scatter(1, (target[:, None] + (where == "other")) % 5, -math.inf)
-    loss, grad = gradient(imae_ext.robust_loss, logits, target, imae_ext.CCE(), reduction="none")
+    loss, grad = gradient(robust_loss, logits, target, formula, reduction="none")
     leaf = logits.double().requires_grad_()
     theirs = F.cross_entropy(leaf, target, reduction="none")
     theirs.sum().backward()

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from calls import by_implementation, row_gradient, varied_rows
 from cases import FORMULAS, RCE_A, Spec
+from mpmath import mp, mpf
 from torch import Tensor
 
 import imae_ext
@@ -241,10 +242,12 @@ def test_named_functions_and_modules_are_robust_loss(name, weighted, options):
 
 
 def test_rule_of_the_reference_is_the_gauss_legendre_rule():
-    nodes, weights = np.polynomial.legendre.leggauss(32)
-    x, w = (np.array(a) for a in reference.rule(panels=1))
-    order = x.argsort()
-    np.testing.assert_allclose(x[order], (nodes + 1) / 2, rtol=1e-14)
-    np.testing.assert_allclose(w[order], weights / 2, rtol=1e-13)
+    """Rounded: each node is a root of the Legendre polynomial P of degree 32, its weight 2 / ((1 - t**2) P'(t)**2)."""
+    assert len(set(reference._NODES)) == len(reference._WEIGHTS) == 16
+    with mp.workdps(40):
+        for node, weight in zip(reference._NODES, reference._WEIGHTS, strict=True):
+            t = mp.findroot(lambda t: mp.legendre(32, t), mpf(node))
+            slope = 32 * (mp.legendre(31, t) - t * mp.legendre(32, t)) / (1 - t * t)
+            assert (node, weight) == (float(t), float(2 / ((1 - t * t) * slope**2)))
     x, w = (np.array(a) for a in reference.rule(panels=6))
     assert np.dot(w, x**63) == pytest.approx(1 / 64, rel=1e-14)  # exact on every panel up to degree 63

@@ -58,7 +58,7 @@ SHIPPED = (
         "csrc/cpu/sweeps.h",
         "return max == -std::numeric_limits<S>::infinity() ? S(0) : max;",
         "return max;",
-        "(-inf) - (-inf) in the merge of chunks",
+        "(-inf) - (-inf) of a row alone in its mass",
         VALUES,
     ),
     Fault(

@@ -78,6 +78,7 @@ def flags() -> list[str]:
         "-Wno-unused-parameter",  # torch's headers
         "-Wno-psabi",  # vectors are passed between inlined functions only
         "-Wno-maybe-uninitialized",  # the intrinsics' headers
+        "-Wno-unknown-warning-option",  # Clang does not know the one before
         *(["-Werror"] if os.environ.get("IMAE_WERROR") == "1" else []),
         f"-DTORCH_TARGET_VERSION={STABLE_ABI}",
     ]

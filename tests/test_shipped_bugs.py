@@ -116,18 +116,21 @@ def test_large_common_offset(offset):
     assert torch.allclose(imae_ext.cce_loss(logits + offset, target, reduction="none"), near, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=lambda d: str(d)[6:])
 @pytest.mark.parametrize("C", (3, 17, 64, 100, 1000, 8193), ids=lambda C: f"C{C}")
-def test_wrong_maximum(C):
+def test_wrong_maximum(C, dtype):
     """pytorch 156379: a wrong maximum cancels unless exp over- or underflows. So the largest is put everywhere."""
     places = sorted({*range(min(C, 40)), C // 2, C - 2, C - 1, *range(0, C, max(1, C // 40))})
     rows, target = torch.arange(len(places)), (torch.tensor(places) + 1) % C
-    logits = torch.zeros(len(places), C)
+    logits = torch.zeros(len(places), C, dtype=dtype)
     logits[rows, torch.tensor(places)] = 300.0
     for reduction in ("none", "mean"):
         check(CCE, logits, target, reduction=reduction)
-    logits[rows, target] = 301.0  # and where the label's own logit is the largest of all
+    logits[rows, target] = 302.0  # and where the label's own logit is the largest of all
     check(CCE, logits, target, reduction="none")
     check(Spec.of("NCE"), logits, target, reduction="none")
+    logits = torch.zeros_like(logits).scatter(1, target[:, None], 128.0)  # so that it is not the others' maximum
+    check(Spec.of("IMAE", T=8.0, eps=0.0), logits, target, reduction="none")
 
 
 @by_dtype

@@ -59,14 +59,20 @@ IMAE_INLINE U16 narrow(Half, Floats x) {
 }
 #else
 IMAE_INLINE Floats widen(Half, U16 x) {
-  Floats y{};
-  for (int l = 0; l < kFloats; ++l) y[l] = static_cast<float>(bit_cast<_Float16>(static_cast<uint16_t>(x[l])));
-  return y;
+  constexpr uint32_t kOne = 1 << 23;  // in a float's exponent, which is 112 more than that of a half
+  const U32 half = __builtin_convertvector(x, U32), sign = (half & 0x8000u) << 16, size = (half & 0x7fffu) << 13;
+  const U32 normal = size + (size < 31 * kOne ? U32{} + 112 * kOne : U32{} + 224 * kOne);
+  const U32 subnormal = bit_cast<U32>(bit_cast<Floats>(size + 113 * kOne) - 0x1p-14f);
+  return bit_cast<Floats>((size < kOne ? subnormal : normal) | sign);
 }
-IMAE_INLINE U16 narrow(Half, Floats x) {
-  U16 y{};
-  for (int l = 0; l < kFloats; ++l) y[l] = bit_cast<uint16_t>(static_cast<_Float16>(x[l]));
-  return y;
+IMAE_INLINE U16 narrow(Half, Floats x) {  // to the nearest, ties to even
+  constexpr uint32_t kOne = 1 << 23;
+  const U32 bits = bit_cast<U32>(x), size = bits & 0x7fffffffu;
+  const U32 normal = (size - 112 * kOne + 0xfffu + ((size >> 13) & 1u)) >> 13;
+  const U32 subnormal = bit_cast<U32>(bit_cast<Floats>(size) + 0.5f) - 126 * kOne;  // the sum rounds
+  const U32 beyond = size > 255 * kOne ? U32{} + 0x7e00u : U32{} + 0x7c00u;         // NaN, else infinity
+  const U32 half = size < 113 * kOne ? subnormal : size < 143 * kOne ? normal : beyond;
+  return __builtin_convertvector(half | ((bits ^ size) >> 16), U16);
 }
 #endif
 

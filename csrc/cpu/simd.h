@@ -162,12 +162,22 @@ struct Vector : Simd<S> {
   }
 };
 
+// Lanes of x, then of y, by number.
+template <int... kLane, class V>
+IMAE_INLINE V shuffle(V x, V y) {
+#if __has_builtin(__builtin_shufflevector)
+  return __builtin_shufflevector(x, y, kLane...);
+#else  // GCC 11
+  return __builtin_shuffle(x, y, decltype(x < y){kLane...});
+#endif
+}
+
 // Reduces each of kLanes vectors to one lane of the result: lane l from v[l]. Two vectors merge into one by folding
 // the halves of their blocks, until a block is a lane; no vector waits for the reduction of another.
 template <int kHalf, class V, class Op, int... kLane>
 IMAE_INLINE V fold_blocks(V x, V y, Op op, std::integer_sequence<int, kLane...>) {
-  return op(__builtin_shufflevector(x, y, (kLane / kHalf * 2 * kHalf + kLane % kHalf)...),
-            __builtin_shufflevector(x, y, (kLane / kHalf * 2 * kHalf + kLane % kHalf + kHalf)...));
+  return op(shuffle<(kLane / kHalf * 2 * kHalf + kLane % kHalf)...>(x, y),
+            shuffle<(kLane / kHalf * 2 * kHalf + kLane % kHalf + kHalf)...>(x, y));
 }
 template <int kLanes, int kHalf = kLanes / 2, class V, class Op>
 IMAE_INLINE V reduce_each(V* v, Op op) {
@@ -184,8 +194,8 @@ IMAE_INLINE V reduce_each(V* v, Op op) {
 template <int kHalf, class V, int... kLane>
 IMAE_INLINE void exchange_blocks(V& x, V& y, std::integer_sequence<int, kLane...>) {
   constexpr int kLanes = sizeof...(kLane);
-  const V low = __builtin_shufflevector(x, y, (kLane & kHalf ? kLanes + kLane - kHalf : kLane)...);
-  y = __builtin_shufflevector(x, y, (kLane & kHalf ? kLanes + kLane : kLane + kHalf)...);
+  const V low = shuffle<(kLane & kHalf ? kLanes + kLane - kHalf : kLane)...>(x, y);
+  y = shuffle<(kLane & kHalf ? kLanes + kLane : kLane + kHalf)...>(x, y);
   x = low;
 }
 template <int kLanes, int kHalf = kLanes / 2, class V>

@@ -12,7 +12,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from .formulas import Loss
+from .formulas import Formula, Loss
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2, "normalized": 3}
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -21,7 +21,7 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 def check_options(formula: object, reduction: object, ignore_index: object = -100) -> None:
     """Check the arguments that are not tensors."""
     if not isinstance(formula, Loss):
-        hint = f"; write {formula.__name__}()" if isinstance(formula, type) and issubclass(formula, Loss) else ""
+        hint = f"; write {formula.__name__}()" if isinstance(formula, type) and issubclass(formula, Formula) else ""
         raise TypeError(f"imae_ext: expected a formula such as imae_ext.IMAE(8.0), got {formula!r}{hint}")
     if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
         raise TypeError(f"imae_ext: expected ignore_index to be an int, got {ignore_index!r}")

@@ -397,14 +397,14 @@ OURS = (
         "a: float = _parameter(2.5, 0.05, 1e4)",
         "a: float = _parameter(2.5, 0.04, 1e4)",
         "a range that the kernels do not share",
-        ("test_package.py", "test_contract_refusals.py"),
+        ("test_package.py", "test_contract_parameters.py"),
     ),
     Fault(
         "imae_ext/formulas.py",
         "value - value != 0",
         "value != value",
         "an infinite parameter is accepted",
-        ("test_contract_refusals.py",),
+        ("test_contract_parameters.py",),
     ),
     Fault(
         "imae_ext/modules.py",

@@ -18,6 +18,7 @@ SANITIZERS = "-fsanitize=address,undefined"
 TESTS = (
     "test_case_table.py",
     "test_contract_autograd.py",
+    "test_contract_parameters.py",
     "test_contract_refusals.py",
     "test_contract_shapes.py",
     "test_contract_values.py",

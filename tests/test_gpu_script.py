@@ -29,7 +29,7 @@ class Machine:
         (self.bin / name).chmod(0o755)
 
     def run(self, *words: str, failing: str = "^$", **environment: str) -> tuple[int, list[str]]:
-        """Return the exit status and the lines printed."""
+        """Return the exit status and the lines printed, without the seconds that a step took."""
         known = {"PYTHON": str(self.bin / "python"), "CUDA_HOME": str(self.bin.parent), "FAILING": failing}
         path = f"{self.bin}:{os.environ['PATH']}"
         done = subprocess.run(
@@ -37,7 +37,7 @@ class Machine:
             **{"cwd": ROOT, "env": {**os.environ, **known, "PATH": path, **environment}},
             **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": 60},
         )
-        return done.returncode, done.stdout.splitlines()
+        return done.returncode, re.sub(r", \d+ s$", "", done.stdout, flags=re.MULTILINE).splitlines()
 
     def log(self) -> str:
         return (self.out / "gpu.log").read_text()
@@ -59,7 +59,7 @@ def test_the_steps_fit_into_ten_minutes(machine: Machine) -> None:
 def test_every_step_leaves_its_output_in_one_log(machine: Machine) -> None:
     code, lines = machine.run()
     assert code == 0
-    assert [line.split(",")[0] for line in lines[-len(STEPS) :]] == [f"== {name}: ok" for name in STEPS]
+    assert lines[-len(STEPS) :] == [f"== {name}: ok" for name in STEPS]
     assert [file.name for file in machine.out.iterdir()] == ["gpu.log"]  # the stand-ins write no JSON
     log = machine.log()
     calls = re.findall(r"^(?:python|compute-sanitizer) for 9\.0: (.*)", log, re.MULTILINE)
@@ -85,19 +85,19 @@ def test_checkers_look_at_our_kernels_and_initcheck_at_all(machine: Machine) -> 
 def test_what_fails_is_shown_and_the_rest_goes_on(machine: Machine) -> None:
     code, lines = machine.run(failing="-m pytest")
     assert code == 1
-    assert [line for line in lines[-len(STEPS) :] if "ok" not in line] == ["== tests: FAILED (1), 0 s"]
+    assert [line for line in lines[-len(STEPS) :] if "ok" not in line] == ["== tests: FAILED (1)"]
     assert any("-m pytest" in line and line.startswith("python for") for line in lines)  # the end of its output
 
 
 def test_a_race_among_clusters_is_told_but_no_failure(machine: Machine) -> None:
     code, lines = machine.run(failing="gpu_shapes cluster$")
-    assert code == 0 and lines[-1] == "== clusters: FAILED (1), 0 s"
+    assert code == 0 and lines[-1] == "== clusters: FAILED (1)"
     code, lines = machine.run(failing="racecheck.*gpu_shapes tile")
-    assert code == 1 and "== racecheck: FAILED (1), 0 s" in lines
+    assert code == 1 and "== racecheck: FAILED (1)" in lines
 
 
 def test_what_does_not_fit_is_left_out(machine: Machine) -> None:
-    code, lines = machine.run(LIMIT="60")
+    code, lines = machine.run(LIMIT="74")  # a second less than the least of them
     assert code == 1
     left_out = {line.split(":")[0][3:] for line in lines if "left out" in line}
     assert left_out == {"build", "tests", "speed"}
@@ -109,7 +109,7 @@ def test_what_is_missing_is_named(machine: Machine) -> None:
     (machine.bin / "nvidia-smi").unlink()
     code, lines = machine.run(LIMIT="9999", ARCHS="8.0")
     assert code == 1
-    assert "== smoke: left out, missing: nvidia-smi" in lines and "== build: ok, 0 s" in lines
+    assert "== smoke: left out, missing: nvidia-smi" in lines and "== build: ok" in lines
 
 
 def test_it_builds_for_the_card_and_not_for_what_others_want(machine: Machine) -> None:

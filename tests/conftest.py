@@ -8,6 +8,12 @@ import pytest
 import torch
 
 
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Draw the same random numbers in every run, whichever tests the process has run before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Train on one thread, as the experiments do: a result is the same to the last bit only then."""

@@ -43,7 +43,6 @@ def example(heading: str, n: int = 0) -> dict:
 
 @pytest.mark.parametrize(("heading", "code"), examples(), ids=[f"{k}-{h}" for k, (h, _) in enumerate(examples())])
 def test_documented_example_runs(heading, code):
-    torch.manual_seed(0)
     namespace = run(code)
     assert "imae_ext" in namespace
     if "loss" in namespace:
@@ -93,7 +92,6 @@ def test_transformers_causal_language_model():
 
 def test_lightning_module():
     """training_step(batch, batch_idx) returns a loss; parameters and buffers are those of the module."""
-    torch.manual_seed(0)
     module = example("Lightning")["Classifier"]()
     assert list(inspect.signature(module.training_step).parameters) == ["batch", "batch_idx"]
     assert "criterion.weight" in module.state_dict()

@@ -78,7 +78,6 @@ def compare(logits: Tensor, target: Tensor, options: dict) -> None:
 @pytest.mark.parametrize("samples", (op_samples, module_samples), ids=("function", "module"))
 def test_torchs_samples(samples, dtype):
     """Every sample is computed, or refused for the one documented reason."""
-    torch.manual_seed(0)
     ran: Counter[str] = Counter()
     for logits, target, options in samples(dtype):
         kind = category(target, options)
@@ -98,7 +97,6 @@ def test_torchs_samples(samples, dtype):
 @by_dtype
 def test_torchs_samples_with_label_smoothing(dtype):
     """The function's samples have none: each of them again with three."""
-    torch.manual_seed(0)
     ran: Counter[str] = Counter()
     for (logits, target, options), eps in itertools.product(list(op_samples(dtype)), (0.1, 0.5, 1.0)):
         options = {**options, "label_smoothing": eps}
@@ -122,7 +120,6 @@ def test_torchs_samples_with_label_smoothing(dtype):
 @by_dtype
 def test_torchs_samples_in_other_layouts(dtype):
     """Each sample transposed, with gaps between its elements, and off alignment."""
-    torch.manual_seed(0)
     ran = 0
     for logits, target, options in op_samples(dtype):
         if target.is_floating_point():

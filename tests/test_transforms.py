@@ -129,7 +129,6 @@ def test_linearize():
 
 def test_per_sample_gradients_of_a_model():
     """vmap over grad of a functional call, as differential privacy uses it, is one backward for each example."""
-    torch.manual_seed(0)
     model, criterion = torch.nn.Linear(6, 5).double(), imae_ext.IMAELoss(T=4.0)
     features, target = torch.randn(9, 6, dtype=torch.float64), torch.arange(9) % 5
     parameters = dict(model.named_parameters())

@@ -278,7 +278,8 @@ IMAE_HD Outcome<M> label_smoothing(const Row<M>& x, typename M::Scalar eps) {
   using S = typename M::Scalar;
   const auto smooth = eps == 0 ? M::set(0) : eps / x.C * (x.nlp + x.rest);
   const auto sharp = eps == 1 ? M::set(0) : (S(1) - eps) * x.nlp;
-  return {sharp + smooth, x.r, M::set(-eps / x.C), eps * (S(1) - S(1) / x.C) - x.r, M::set(0), x.p};
+  const auto past = M::select(x.p < x.r, x.p - (S(1) - eps), eps - x.r);  // p - (1 - eps), from the smaller
+  return {sharp + smooth, x.r, M::set(-eps / x.C), past - eps / x.C, M::set(0), x.p};
 }
 
 // normalised cross entropy n/d, Ma et al. 2020, Eq. 6: a q_j + b = (r q_j rest + n (1 - (C - 1) r q_j)) / d^2

@@ -172,6 +172,10 @@ VALUES: dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "refuted": ("target 25 below the rest: p_y vanishes", lambda x, y: _put_target(x, y, -25.0)),
     "masked": ("-1e30, as masked vocabularies use (its dtype's lowest in float16)", lambda x, y: _mask(x, y, -1e30)),
     "float16max": ("65504, the largest float16, at one class", lambda x, y: _spike(x, 65504.0)),
+    "lone": (
+        "one class above many alike: rounding the sum errs the same way at each",
+        lambda x, y: _spike(0 * x - 12, 0),
+    ),
     "tiny": ("subnormal logits: no different from 0", lambda x, y: x * 1e-40),
 }
 
@@ -306,9 +310,17 @@ def _by_values() -> Iterator[Case]:
         yield Case(formula, (10, 33, 3, 2, 129)[k % 5], dtype, values=values)
 
 
+def _by_length_of_the_sum() -> Iterator[Case]:
+    for (C, layout, rows), formula in product(
+        ((1000, "contiguous", 24), (32000, "contiguous", 3), (1000, "transposed", 24), (4097, "transposed", 16)),
+        FORMULAS,
+    ):
+        yield Case(formula, C, torch.float32, layout, "lone", rows=rows)
+
+
 def table() -> list[Case]:
     """Every case a backend must pass; NCE at C = 1 is 0/0 by definition and left to its own test."""
-    cases = (*_by_class_count(), *_by_layout(), *_by_values())
+    cases = (*_by_class_count(), *_by_layout(), *_by_values(), *_by_length_of_the_sum())
     return list(dict.fromkeys(_spread(c) for c in cases if c.C > 1 or c.formula.margin))
 
 

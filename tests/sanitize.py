@@ -23,6 +23,7 @@ TESTS = (
     "test_contract_shapes.py",
     "test_contract_values.py",
     "test_instruction_sets.py",
+    "test_long_sums.py",
     "test_shipped_bugs.py",
 )
 # numpy lets a view reach behind its memory

@@ -76,7 +76,9 @@ def test_all_values_of_a_lesser_instruction_set(name):
     if NAMES.index(name) >= NAMES.index(compiled.cpu_instruction_set()):
         pytest.skip("all other tests run with this set, or with a lesser one")
     here = Path(__file__).parent
-    files = [str(here / f"test_{what}.py") for what in ("case_table", "parameter_ranges", "contract_values")]
+    files = [
+        str(here / f"test_{what}.py") for what in ("case_table", "parameter_ranges", "contract_values", "long_sums")
+    ]
     environment = os.environ | {"IMAE_EXT_CPU": name, "PYTHONPATH": str(here.parent)}
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:xdist", "-p", "no:cacheprovider", "-k", "not reference"]
     done = subprocess.run([*command, *files], env=environment, capture_output=True, text=True, timeout=300)

@@ -3,7 +3,9 @@
 
 namespace imae::IMAE_ISA {
 
-constexpr int64_t kPart = 1024;                  // classes that are added up at once; whole pairs of vectors
+constexpr int kSome = 8;                         // pairs of vectors that are added up at once: no sum has many terms
+constexpr int64_t kSomeClasses = 16;             // the same across rows
+constexpr int64_t kPart = 1024;                  // classes that are read at once; whole pairs of vectors
 constexpr int64_t kAhead = 4096;                 // classes to fetch ahead within a row; shorter rows: the next block's
 constexpr int64_t kLaneClasses = 16;             // up to this many classes a lane for each row is faster
 constexpr int64_t kBlockBytes = 64 * 1024;       // of a block's exponentials: they stay in a near cache

@@ -71,13 +71,26 @@ IMAE_INLINE LaneSums<S> read_lanes(int64_t C, typename Vector<S>::Ints y, At at,
     all.z_y = V::select(own, x, all.z_y);
   }
   all.max = V::select(all.max == lowest, Real{}, all.max);
-  for (int64_t j = 0; j < C; ++j) {
-    const Real x = at(j) - all.max, e = V::exp_sweep(x);
-    const auto own = y == static_cast<Int>(j);
-    keep(j, e);
-    all.sum_exp += V::select(own, Real{}, e);
-    if constexpr (kSum) all.sum += V::select(own, Real{}, x);
+  Sums<Real> some{};
+  Total<V> before;
+  for (int64_t j = 0;;) {
+    for (const int64_t end = C - j < kSomeClasses ? C : j + kSomeClasses; j < end; ++j) {
+      const Real x = at(j) - all.max, e = V::exp_sweep(x);
+      const auto own = y == static_cast<Int>(j);
+      keep(j, e);
+      some.exp += V::select(own, Real{}, e);
+      if constexpr (kSum) some.plain += V::select(own, Real{}, x);
+    }
+    if (j == C) break;
+    before.add(some);
+    some = Sums<Real>{};
   }
+  if (C > kSomeClasses) {
+    before.add(some);
+    some = before.all();
+  }
+  all.sum_exp = some.exp;
+  all.sum = some.plain;
   return all;
 }
 

@@ -7,13 +7,20 @@ namespace imae::IMAE_ISA {
 
 // two(sum, j): adds classes from j, as a Pair; one(sum, j, at): those from at, of which the ones from j are new.
 // Each returns the sum: the compiler keeps one that a lambda captures in memory.
-template <class T, class Sum, class Two, class One>
-IMAE_INLINE Sum fold_vectors(int64_t count, Sum sum, Two two, One one) {
+// some(sum): what to do with it after every kSome pairs.
+template <class T, class Sum, class Two, class One, class Some>
+IMAE_INLINE Sum fold_vectors(int64_t count, Sum sum, Two two, One one, Some some) {
   constexpr int64_t kLanes = Vector<ScalarOf<T>>::kLanes;
   int64_t j = 0;
+  for (; j + kSome * 2 * kLanes <= count; sum = some(sum))
+    for (const int64_t end = j + kSome * 2 * kLanes; j < end; j += 2 * kLanes) sum = two(sum, j);
   for (; j + 2 * kLanes <= count; j += 2 * kLanes) sum = two(sum, j);
   for (; j < count; j += kLanes) sum = one(sum, j, j + kLanes <= count ? j : count - kLanes);
   return sum;
+}
+template <class T, class Sum, class Two, class One>
+IMAE_INLINE Sum fold_vectors(int64_t count, Sum sum, Two two, One one) {
+  return fold_vectors<T>(count, sum, two, one, [](Sum sum) __attribute__((always_inline)) { return sum; });
 }
 
 // Which lanes are new, and not the label's.
@@ -38,6 +45,31 @@ template <class X>
 struct Sums {
   X exp, plain;  // the latter if wanted
 };
+template <class X>
+IMAE_INLINE Sums<X> operator+(const Sums<X>& x, const Sums<X>& y) {
+  return {x.exp + y.exp, x.plain + y.plain};
+}
+
+// A sum of many parts: what the additions round off is added up, too.
+template <class V>
+class Total {
+  using Real = typename V::Real;
+
+ public:
+  IMAE_INLINE void add(const Sums<Real>& part) {
+    const Sums<Real> sum = sum_ + part;
+    off_ = off_ + Sums<Real>{off(sum_.exp, part.exp, sum.exp), off(sum_.plain, part.plain, sum.plain)};
+    sum_ = sum;
+  }
+  IMAE_INLINE Sums<Real> all() const { return sum_ + off_; }
+
+ private:
+  static IMAE_INLINE Real off(Real x, Real y, Real sum) {
+    const Real added = sum - x, off = (x - (sum - added)) + (y - added);
+    return V::select(off == off, off, Real{});  // NaN if the sum is infinite
+  }
+  Sums<Real> sum_{}, off_{};
+};
 
 // Keeps exp(z_j - m). Returns vectors whose lanes add up to the others' sums of that and of z_j - m.
 // next: logits to read soon, grad: what is written later; both fetched meanwhile.
@@ -57,11 +89,11 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
     return sums;
   };
   struct Two {
-    Sums<Real> first, second;
+    Sums<Real> first, second, all;
     typename V::Ints ahead;  // of each lane's class: the label
   };
   const Two sums = fold_vectors<T>(
-      count, Two{{}, {}, others.ahead},
+      count, Two{{}, {}, {}, others.ahead},
       [=](Two sums, int64_t j) __attribute__((always_inline)) {
         for (int64_t k = j; k < j + 2 * kLanes; k += kLine) {
           __builtin_prefetch(next + k);
@@ -69,30 +101,30 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
         }
         const Pair<T> x = load_pair(z + j);
         return Two{keep(sums.first, j, x.first, sums.ahead != 0),
-                   keep(sums.second, j + kLanes, x.second, sums.ahead != static_cast<Int>(Pair<T>::kNext)),
+                   keep(sums.second, j + kLanes, x.second, sums.ahead != static_cast<Int>(Pair<T>::kNext)), sums.all,
                    sums.ahead - static_cast<Int>(2 * kLanes)};
       },
       [=](Two sums, int64_t j, int64_t at) __attribute__((always_inline)) {
-        return Two{keep(sums.first, j, load(z + at), others.last(j, at)), sums.second, sums.ahead};
-      });
-  return Sums<Real>{sums.first.exp + sums.second.exp, sums.first.plain + sums.second.plain};
+        return Two{keep(sums.first, j, load(z + at), others.last(j, at)), sums.second, sums.all, sums.ahead};
+      },
+      [](Two sums)
+          __attribute__((always_inline)) { return Two{{}, {}, sums.all + (sums.first + sums.second), sums.ahead}; });
+  return sums.all + (sums.first + sums.second);
 }
 
-// The same of a row of any length, in parts, so that no sum has many terms. Where kept is false, a part replaces the
-// one before.
+// The same of a row of any length, in parts. Where kept is false, a part replaces the one before.
 template <bool kSum, class T>
 __attribute__((noinline)) Sums<typename Vector<ScalarOf<T>>::Real> exponentiate_parts(ScalarOf<T>* to, bool kept,
                                                                                       const T* z, int64_t C, int64_t y,
                                                                                       ScalarOf<T> m, const T* next,
                                                                                       const T* grad) {
-  Sums<typename Vector<ScalarOf<T>>::Real> row{};
+  Total<Vector<ScalarOf<T>>> row;
   for (int64_t begin = 0; begin < C; begin += kPart) {
     const int64_t at = kept ? begin : 0;
-    const auto part = exponentiate<kSum>(to + at, z + begin, C - begin < kPart ? C - begin : kPart, y - begin, m,
-                                         next + begin, grad + at);
-    row = {row.exp + part.exp, row.plain + part.plain};
+    row.add(exponentiate<kSum>(to + at, z + begin, C - begin < kPart ? C - begin : kPart, y - begin, m, next + begin,
+                               grad + at));
   }
-  return row;
+  return row.all();
 }
 
 // The others' maximum; -infinity if there are none.

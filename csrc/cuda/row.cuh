@@ -119,13 +119,13 @@ struct Held {
     for_edges([&](int k, int) { s.max = larger(s.max, edge[k]); });
     s.max = group_max<kGroup>(s.max);
     const S m = finite_or_zero(s.max);
-    S part[2] = {0, 0};  // two chains of additions
-    for_packs([&](const Pack<T>& x, int) {
+    for_packs([&](const Pack<T>& x, int) {  // a pack first, so that no sum has many terms
+      S few = fast_exp(x.at(0) - m);
 #pragma unroll
-      for (int e = 0; e < kSize; ++e) part[e % 2] += fast_exp(x.at(e) - m);
+      for (int e = 1; e < kSize; ++e) few += fast_exp(x.at(e) - m);
+      s.sum_exp += few;
     });
-    for_edges([&](int k, int) { part[k % 2] += fast_exp(edge[k] - m); });
-    s.sum_exp = part[0] + part[1];
+    for_edges([&](int k, int) { s.sum_exp += fast_exp(edge[k] - m); });
     if (margin) return s;
     for_each([&](int j, S v) {
       if (j < 0 || j == y) return;

@@ -7,7 +7,8 @@
 namespace imae {
 
 constexpr int kStridedThreads = 128;
-constexpr int kBatch = 8;  // loads on their way at once
+constexpr int kBatch = 8;           // loads on their way at once
+constexpr int kSome = 32 * kBatch;  // classes that are added up at once: no sum has many terms
 
 // kBatch classes of one position, from `begin` on; -infinity where there is none.
 template <class T>
@@ -54,9 +55,15 @@ __global__ void __launch_bounds__(kStridedThreads) strided_kernel(const __grid_c
       if (t.ignored) {
         job.ignore(i);
       } else {
-        Sums<S> sums = no_sums<S>();
-        for (int begin = 0; begin < C; begin += kBatch)
+        Sums<S> sums = no_sums<S>(), before = sums;
+        for (int begin = 0; begin < C; begin += kBatch) {
+          if (begin > 0 && begin % kSome == 0) {
+            before = merge(before, sums);
+            sums = no_sums<S>();
+          }
           sums = merge(sums, Batch<T>(z, stride, begin, C).sums(begin, C, t.y, job.loss.margin));
+        }
+        if (C > kSome) sums = merge(before, sums);
         c = job.evaluate(i, t, sums, t.y >= 0 ? S(widen(z[t.y * stride])) : S(0), scale, true, totals);
       }
     } else {

@@ -1,0 +1,63 @@
+"""Sums over many classes whose roundings err the same way: all but a few logits of a row are alike."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from cases import FORMULAS, PARAMETER_SWEEP
+from expected import assert_within, exact, row_allowances, steepness
+from oracle64 import oracle64
+from torch import Tensor
+
+import imae_ext
+
+C = 1000
+MARGINS = torch.tensor([-40.0, -15, -5, -2, -1, 0, 1, 2, 5, 10, 19, 40], dtype=torch.float64)
+# Focal(gamma=5), which goes by r^6, makes six times a sum's error, and may be off by no more than the others.
+SPECS = [spec for spec in dict.fromkeys(FORMULAS + PARAMETER_SWEEP) if steepness(spec) <= 3]
+OTHERS = {
+    "alike": lambda z: z,
+    "halves": lambda z: z.index_fill(1, torch.arange(C // 2, C), -3.0),
+    "lone": lambda z: (z - 12).index_fill(1, torch.tensor([5]), 0.0),
+}
+
+
+def rows(others: str) -> tuple[Tensor, Tensor]:
+    """(len(MARGINS), C) logits whose margins are MARGINS but for rounding."""
+    target, index = 7 * torch.arange(len(MARGINS)), torch.arange(len(MARGINS))
+    logits = OTHERS[others](torch.zeros(len(MARGINS), C, dtype=torch.float64))
+    logits[index, target] = -math.inf
+    logits[index, target] = MARGINS + logits.logsumexp(1)
+    return logits.float(), target
+
+
+@pytest.mark.parametrize("layout", ("contiguous", "transposed"))
+@pytest.mark.parametrize("others", OTHERS)
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_a_thousand_classes(spec, others, layout):
+    logits, target = rows(others)
+    table = oracle64(spec.terms, exact(logits), target.numpy())
+    if layout == "transposed":  # 16 rows and more, so that vectors run across them
+        logits, target = torch.cat([logits, logits]).t().contiguous().t(), torch.cat([target, target])
+    value, grad = imae_ext.value_and_grad(logits, target, spec.build(), reduction="none")
+    value_allowed, grad_allowed = row_allowances(spec, table, torch.float32)
+    for at in range(0, len(target), len(MARGINS)):
+        assert_within(value[at : at + len(MARGINS)], table.value, value_allowed, "value")
+        assert_within(grad[at : at + len(MARGINS)], table.grad, grad_allowed, "gradient")
+
+
+@pytest.mark.parametrize("shape", ((1, 1_000_003), (32, 50_000)), ids=("contiguous", "transposed"))
+def test_a_million_classes(shape):
+    """One class at 0, all others at -12 and below: each addition to it rounds off as much as it can."""
+    N, C = shape
+    logits = torch.full((C, N) if N > 1 else (N, C), -12.0)
+    logits = logits.t() if N > 1 else logits
+    logits[:, 5], target = 0, torch.full((N,), C - 1)
+    value, grad = imae_ext.value_and_grad(logits, target, imae_ext.CCE(), reduction="none")
+    tail = (C - 1) * math.exp(-12)
+    p = np.exp(np.array([0.0, -12.0])) / (1 + tail)
+    np.testing.assert_allclose(value.double(), 12 + math.log1p(tail), rtol=3e-7)
+    np.testing.assert_allclose(grad[:, [5, 6]].double(), np.broadcast_to(p, (N, 2)), rtol=1e-6)

@@ -170,19 +170,59 @@ inline void check_backward(const Call& call, const Tensor& coefficients, const T
 }
 
 // A gradient to be scaled in place, from its first element to its last, and by what.
-inline void check_scale(const Tensor& grad, const Tensor& by) {
+inline void check_scale(const Tensor& grad, const Tensor& by, const Tensor& target) {
   REFUSE_UNLESS(dtype_of(grad).has_value());
   REFUSE_UNLESS(grad.is_contiguous() || (span(shape_of(grad)) == grad.numel() && !overlaps_itself(shape_of(grad))));
   REFUSE_UNLESS(by.numel() == 1 && (by.scalar_type() == ScalarType::Double || by.scalar_type() == ScalarType::Float));
-  REFUSE_UNLESS(same_device(by, grad));
+  REFUSE_UNLESS(same_device(by, grad) && same_device(target, grad));
+  REFUSE_UNLESS(target.scalar_type() == ScalarType::Long || target.scalar_type() == ScalarType::Int);
+  REFUSE_UNLESS(grad.dim() >= 1 && shape_of(grad).C() > 0 && grad.numel() == target.numel() * shape_of(grad).C());
 }
 
-inline std::optional<Tensor> class_weight_of(const std::optional<Tensor>& weight, const Call& call) {
+inline std::optional<Tensor> class_weight_of(const std::optional<Tensor>& weight, const Tensor& logits, int64_t C,
+                                             ScalarType compute) {
   if (!weight) return std::nullopt;
-  REFUSE_UNLESS(weight->dim() == 1 && weight->size(0) == call.rows.C);
-  REFUSE_UNLESS(same_device(*weight, call.logits));
+  REFUSE_UNLESS(weight->dim() == 1 && weight->size(0) == C);
+  REFUSE_UNLESS(same_device(*weight, logits));
   REFUSE_UNLESS(dtype_of(*weight).has_value());
-  return dense(weight->scalar_type() == call.compute ? *weight : ts::to(*weight, call.compute));
+  return dense(weight->scalar_type() == compute ? *weight : ts::to(*weight, compute));
 }
+inline std::optional<Tensor> class_weight_of(const std::optional<Tensor>& weight, const Call& call) {
+  return class_weight_of(weight, call.logits, call.rows.C, call.compute);
+}
+
+// A gradient that has been computed, seen as the kernels see it: which of its rows count.
+struct Finished {
+  Tensor target, grad;  // grad: the caller's, or a copy if that has a layout that two strides do not describe
+  std::optional<Tensor> wanted, weight;
+  ScalarType compute;
+  Rows rows;
+
+  Finished(const Tensor& grad_, const Tensor& target_, const std::optional<Tensor>& weight_, int64_t ignore_index)
+      : target(dense(target_)), grad(grad_) {
+    compute = grad.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+    View unused;
+    if (!make_views(shape_of(grad), grad.strides().data(), unused, rows.grad_view)) {
+      wanted = grad;
+      grad = ts::contiguous(grad);
+      unused = rows.grad_view = View{};
+      make_views(shape_of(grad), grad.strides().data(), unused, rows.grad_view);
+    }
+    rows.dtype = *dtype_of(grad);
+    rows.N = target.numel();
+    rows.C = shape_of(grad).C();
+    rows.target = target.const_data_ptr();
+    rows.target_is_int32 = target.scalar_type() == ScalarType::Int;
+    rows.ignore_index = ignore_index;
+    rows.grad = grad.mutable_data_ptr();
+    weight = class_weight_of(weight_, grad, rows.C, compute);
+    if (weight) rows.class_weight = weight->const_data_ptr();
+  }
+  void give_back() const {
+    if (!wanted) return;
+    Tensor to = *wanted;
+    ts::copy_(to, grad);
+  }
+};
 
 }  // namespace imae

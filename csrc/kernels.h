@@ -25,18 +25,24 @@ struct Rows {
   const void* target = nullptr;  // [N] int64, or int32
   bool target_is_int32 = false;
   int64_t ignore_index = -100;
+  const void* class_weight = nullptr;  // [C] S
   void* grad = nullptr;  // of the logits' dtype; null: not wanted
   View grad_view;
 
   IMAE_HD int64_t label(int64_t i) const {
     return target_is_int32 ? static_cast<const int32_t*>(target)[i] : static_cast<const int64_t*>(target)[i];
   }
+  // Whether a row with this label is left out: value and gradient are 0, whatever its logits and the upstream gradient.
+  template <class S>
+  IMAE_HD bool left_out(int64_t y) const {
+    if (y == ignore_index) return true;
+    return class_weight && y >= 0 && y < C && static_cast<const S*>(class_weight)[y] == 0;
+  }
 };
 
 // One pass over the rows: loss, and whatever else is not null.
 struct Forward : Rows {
   const PreparedLoss* loss = nullptr;
-  const void* class_weight = nullptr;  // [C] S
   double scale = 1;                    // of the gradient; CPU
   void* value = nullptr;               // [N] S, times the class weight
   void* coefficients = nullptr;        // [N, 4] S: max, a, b, g_y, times the class weight; for Backward
@@ -46,7 +52,7 @@ struct Forward : Rows {
   double* weight_sums = nullptr;
 };
 
-// The gradient from saved coefficients: grad_output times scale times what Forward would have written.
+// The gradient from saved coefficients: grad_output times what Forward would have written, over the divisor.
 struct Backward : Rows {
   const void* coefficients = nullptr;  // [N, 4] S
   const void* grad_output = nullptr;   // [N] S, or [1]
@@ -103,7 +109,7 @@ struct Reduction {
 bool cuda_reads_in_place(const Rows&);  // else the caller must bring the rows to class stride 1
 int cuda_forward(const Forward&, const Reduction&, void* stream);
 int cuda_backward(const Backward&, void* stream);
-int cuda_scale(DType, void* grad, int64_t count, const void* by, bool by_is_double, void* stream);
+int cuda_scale(const Rows&, const void* by, bool by_is_double, void* stream);
 const char* cuda_error(int);
 
 }  // namespace imae

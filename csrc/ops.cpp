@@ -1,4 +1,6 @@
 // The operators: schemas, and the CPU implementation. LibTorch stable ABI, no Python.
+#include <cmath>
+
 #include "call.h"
 
 #if defined(__linux__)
@@ -140,15 +142,18 @@ std::tuple<Tensor, Tensor, Tensor> forward_save_cpu(const Tensor& logits, const 
   return {result.loss, coefficients, new_scalar(call, result.divisor)};
 }
 
-Tensor backward_cpu(const Tensor& logits, const Tensor& target, const Tensor& coefficients, const Tensor& divisor,
-                    const Tensor& grad_output, int64_t ignore_index) {
+Tensor backward_cpu(const Tensor& logits, const Tensor& target, const std::optional<Tensor>& weight,
+                    const Tensor& coefficients, const Tensor& divisor, const Tensor& grad_output,
+                    int64_t ignore_index) {
   const Call call(logits, target, ignore_index, std::nullopt, true, cpu_kernels().reads_in_place);
   check_backward(call, coefficients, divisor, grad_output);
   REFUSE_UNLESS(cpu_kernels().count_targets(call.rows) >= 0);  // they may have changed since forward looked
   ask_for_huge_pages(*call.grad);
+  const auto class_weight = class_weight_of(weight, call);
   const Tensor outer = dense(grad_output), saved = dense(coefficients);
   Backward b;
   static_cast<Rows&>(b) = call.rows;
+  b.class_weight = class_weight ? class_weight->const_data_ptr() : nullptr;
   b.coefficients = saved.const_data_ptr();
   b.grad_output = outer.const_data_ptr();
   b.grad_output_is_scalar = grad_output.dim() == 0;
@@ -159,13 +164,35 @@ Tensor backward_cpu(const Tensor& logits, const Tensor& target, const Tensor& co
   return call.finished_grad();
 }
 
+// A factor of inf or NaN is for the rows that count; those left out are 0 and stay so.
+void scale_live_rows(const Rows& rows, bool double_weight, double by) {
+  const auto& kernels = cpu_kernels();
+  ts::parallel_for(0, rows.N, 1 + (1 << 15) / rows.C, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t y = rows.label(i);
+      if (double_weight ? rows.left_out<double>(y) : rows.left_out<float>(y)) continue;
+      const int64_t at = rows.grad_view.row(i), step = rows.grad_view.class_stride;
+      if (step == 1)
+        kernels.scale(rows.dtype, rows.grad, at, at + rows.C, by);
+      else
+        for (int64_t j = 0; j < rows.C; ++j) kernels.scale(rows.dtype, rows.grad, at + j * step, at + j * step + 1, by);
+    }
+  });
+}
+
 // grad *= grad_output, a scalar; nothing to do for 1
-void scale_cpu(Tensor grad, const Tensor& grad_output) {
-  check_scale(grad, grad_output);
+void scale_cpu(Tensor grad, const Tensor& grad_output, const Tensor& target, const std::optional<Tensor>& weight,
+               int64_t ignore_index) {
+  check_scale(grad, grad_output, target);
   const double by = grad_output.scalar_type() == ScalarType::Double
                         ? *static_cast<const double*>(grad_output.const_data_ptr())
                         : *static_cast<const float*>(grad_output.const_data_ptr());
   if (by == 1) return;
+  if (!std::isfinite(by)) {
+    const Finished finished(grad, target, weight, ignore_index);
+    scale_live_rows(finished.rows, finished.compute == ScalarType::Double, by);
+    return finished.give_back();
+  }
   const auto& kernels = cpu_kernels();
   const DType dtype = *dtype_of(grad);
   void* data = grad.mutable_data_ptr();
@@ -208,9 +235,9 @@ STABLE_TORCH_LIBRARY(imae_ext, m) {
       "traced_forward_save(Tensor logits, Tensor target, Tensor? weight, float[] formula, int reduction, int "
       "ignore_index) -> (Tensor, Tensor, Tensor)");
   m.def(
-      "backward(Tensor logits, Tensor target, Tensor coefficients, Tensor divisor, Tensor grad_output, int "
-      "ignore_index) -> Tensor");
-  m.def("scale_(Tensor(a!) grad, Tensor grad_output) -> ()");
+      "backward(Tensor logits, Tensor target, Tensor? weight, Tensor coefficients, Tensor divisor, Tensor grad_output, "
+      "int ignore_index) -> Tensor");
+  m.def("scale_(Tensor(a!) grad, Tensor grad_output, Tensor target, Tensor? weight, int ignore_index) -> ()");
   m.def("row_stats(Tensor logits, Tensor target, float[] formula, int ignore_index) -> (Tensor, Tensor)");
 }
 

@@ -140,13 +140,16 @@ Tensor aligned(const Tensor& t) {
   return copy;
 }
 
-Tensor backward_cuda(const Tensor& logits, const Tensor& target, const Tensor& coefficients, const Tensor& divisor,
-                     const Tensor& grad_output, int64_t ignore_index) {
+Tensor backward_cuda(const Tensor& logits, const Tensor& target, const std::optional<Tensor>& weight,
+                     const Tensor& coefficients, const Tensor& divisor, const Tensor& grad_output,
+                     int64_t ignore_index) {
   const CudaCall c(logits, target, ignore_index, std::nullopt, true);
   check_backward(c.call, coefficients, divisor, grad_output);
+  const auto class_weight = class_weight_of(weight, c.call);
   const Tensor outer = dense(grad_output), saved = aligned(dense(coefficients));
   Backward b;
   static_cast<Rows&>(b) = c.call.rows;
+  if (class_weight) b.class_weight = class_weight->const_data_ptr();
   b.coefficients = saved.const_data_ptr();
   b.grad_output = outer.const_data_ptr();
   b.grad_output_is_scalar = grad_output.dim() == 0;
@@ -156,11 +159,14 @@ Tensor backward_cuda(const Tensor& logits, const Tensor& target, const Tensor& c
 }
 
 // grad *= grad_output, a scalar that only the device knows; the kernel returns at once if it is 1
-void scale_cuda(Tensor grad, const Tensor& grad_output) {
-  check_scale(grad, grad_output);
+void scale_cuda(Tensor grad, const Tensor& grad_output, const Tensor& target, const std::optional<Tensor>& weight,
+                int64_t ignore_index) {
+  check_scale(grad, grad_output, target);
   const ts::accelerator::DeviceGuard guard(grad.get_device_index());
-  check(cuda_scale(*dtype_of(grad), grad.mutable_data_ptr(), grad.numel(), grad_output.const_data_ptr(),
-                   grad_output.scalar_type() == ScalarType::Double, CudaCall::stream_of(grad)));
+  const Finished finished(grad, target, weight, ignore_index);
+  check(cuda_scale(finished.rows, grad_output.const_data_ptr(), grad_output.scalar_type() == ScalarType::Double,
+                   CudaCall::stream_of(grad)));
+  finished.give_back();
 }
 
 std::tuple<Tensor, Tensor> row_stats_cuda(const Tensor& logits, const Tensor& target,

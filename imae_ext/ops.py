@@ -5,6 +5,10 @@ over, scaled by grad_output if it is not 1. The other cases save four numbers a 
 again: grad_output differs from row to row (none), the divisor is known only at the end (normalized), or a loss scale
 must be applied before rounding (float16).
 
+A row that is left out, since its label is ignored or its class has weight 0, has a gradient of exactly 0 whatever comes
+from above: 0 times an upstream gradient of inf or NaN, as of a sum divided by a count of 0, would be NaN and end in
+every weight of a model. So whatever multiplies a gradient knows which rows count.
+
 Whatever the kernels cannot differentiate goes through the reference, which is right to any order: a gradient that is
 itself differentiated, the transforms of torch.func, forward mode, and class weights that want a gradient.
 """
@@ -57,9 +61,11 @@ def _differentiable_gradient(logits: Tensor, target: Tensor, options: Options, g
     return grad
 
 
-def _scaled(grad: Tensor, grad_output: Tensor) -> Tensor:
-    """Do what scale_ does, rounding once, but not in place."""
-    return (grad.to(grad_output.dtype) * grad_output).to(grad.dtype)
+def _scaled(grad: Tensor, grad_output: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+    """Do what scale_ does, rounding once, but not in place and in plain PyTorch."""
+    counts = reference.live_rows(target, weight, ignore_index, grad_output.dtype)
+    product = grad.to(grad_output.dtype) * grad_output
+    return torch.where(counts.unsqueeze(min(1, grad.dim() - 1)), product, 0.0).to(grad.dtype)
 
 
 class _Loss(torch.autograd.Function):
@@ -79,6 +85,7 @@ class _Loss(torch.autograd.Function):
             loss, grad = _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
             hooks = _saving_hooks(False)
             ctx.grad, ctx.unpack = (hooks[0](grad), hooks[1]) if hooks else (grad, None)
+            ctx.target = target  # also outside the saved tensors, for the same reason
             ctx.one_pass = True
         else:
             loss, rows, divisor = _forward_save(logits, target, weight, formula.packed, code, ignore_index)
@@ -93,26 +100,27 @@ class _Loss(torch.autograd.Function):
             logits, target, *_ = ctx.saved_tensors
             return _differentiable_gradient(logits, target, ctx.options, grad_output), None, None
         if not ctx.one_pass:
-            logits, target, _, rows, divisor = ctx.saved_tensors
+            logits, target, weight, rows, divisor = ctx.saved_tensors
             try:
-                return _backward(logits, target, rows, divisor, grad_output, ignore_index), None, None
+                return _backward(logits, target, weight, rows, divisor, grad_output, ignore_index), None, None
             except RuntimeError:
                 checks.check_labels(logits, target, ignore_index)
                 _ask_for_memory(logits)
                 raise
         grad, ctx.grad = ctx.grad, None
+        target, ctx.target = ctx.target, None
         if grad is None:  # a second backward through a retained graph; the first one gave the buffer away
             logits, target, weight = ctx.saved_tensors
             code = REDUCTIONS[reduction]
             _, grad = _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
         elif ctx.unpack:
-            return _scaled(ctx.unpack(grad), grad_output), None, None
+            return _scaled(ctx.unpack(grad), grad_output, target, weight, ignore_index), None, None
         try:
-            _scale(grad, grad_output)
+            _scale(grad, grad_output, target, weight, ignore_index)
         except RuntimeError:
             if not _is_batch(grad_output):
                 raise
-            grad = _scaled(grad, grad_output)
+            grad = _scaled(grad, grad_output, target, weight, ignore_index)
         return grad, None, None
 
 
@@ -139,9 +147,9 @@ def _derivative(ctx: Any, grad_output: Tensor | None, *others: Tensor | None) ->
             options = unpack(ctx.packed), weight, ctx.ignored, list(REDUCTIONS)[ctx.code]
             grad = _differentiable_gradient(logits, target, options, grad_output)
         elif len(found) == 1:
-            grad = _scaled(found[0], grad_output)
+            grad = _scaled(found[0], grad_output, target, weight, ctx.ignored)
         else:
-            grad = _backward(logits, target, *found, grad_output, ctx.ignored)
+            grad = _backward(logits, target, weight, *found, grad_output, ctx.ignored)
     return grad, None, None, None, None, None
 
 
@@ -205,7 +213,7 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
             if out is not None and not _compiling():
                 checks.check_out(logits, out)
             value, *rows = _forward_save(logits, target, weight, formula.packed, code, ignore_index)
-            grad = _backward(logits, target, *rows, torch.ones_like(value), ignore_index)
+            grad = _backward(logits, target, weight, *rows, torch.ones_like(value), ignore_index)
             return value, grad if out is None else out.copy_(grad)
         if out is None:
             return cast(Pair, _forward_backward(logits, target, weight, formula.packed, code, ignore_index))

@@ -182,15 +182,34 @@ def _example_weight(loss: f.Loss, row: Row) -> Tensor:
     return total
 
 
-def rows(logits: Tensor, target: Tensor, ignore_index: int, margin: bool) -> tuple[Row, Tensor, Tensor]:
-    """Return the rows, whether each counts, and its label (0 where it does not), each of shape (N,)."""
+def not_ignored(target: Tensor, ignore_index: int) -> Tensor:
+    """Whether each label is another than `ignore_index`, which int32 labels may not be able to hold."""
+    if target.dtype is torch.int32 and not -(2**31) <= ignore_index < 2**31:
+        return torch.ones_like(target, dtype=torch.bool)
+    return target != ignore_index
+
+
+def live_rows(target: Tensor, weight: Tensor | None, ignore_index: int, dtype: torch.dtype) -> Tensor:
+    """Whether each row counts: it is not ignored, and its class has another weight than 0 (in this dtype)."""
+    counts = not_ignored(target, ignore_index)
+    if weight is None:
+        return counts
+    return counts & (weight.to(dtype)[torch.where(counts, target, 0).clamp(0, len(weight) - 1)] != 0)
+
+
+def rows(
+    logits: Tensor, target: Tensor, ignore_index: int, margin: bool, weight: Tensor | None = None
+) -> tuple[Row, Tensor, Tensor]:
+    """Return the rows, whether each is not ignored, and its label (0 where it is), each of shape (N,)."""
     C = logits.shape[min(1, logits.dim() - 1)]
     z = logits.movedim(min(1, logits.dim() - 1), -1).reshape(-1, C)
     z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
-    live = target.reshape(-1) != ignore_index
+    live = not_ignored(target.reshape(-1), ignore_index)
     label = torch.where(live, target.reshape(-1), 0).long()
     y = label.clamp(0, C - 1)  # a label out of range gives NaN below, not an access out of bounds
     z = torch.where(live.unsqueeze(-1), z, 0.0)  # so that a NaN in an ignored row stays there
+    if weight is not None:  # nor does one leave a row of weight 0, which the derivative by the weight still sees
+        z = torch.where((weight.to(z.dtype)[y] != 0).unsqueeze(-1), z, z.detach())
     own = y.unsqueeze(-1) == torch.arange(C, device=y.device)
     shift = torch.where(own, -torch.inf, z.detach()).logsumexp(-1, keepdim=True)
     z = z - torch.where(torch.isfinite(shift), shift, 0.0)  # then lse below is nearly 0, and u rounded nearly once
@@ -211,6 +230,11 @@ def rows(logits: Tensor, target: Tensor, ignore_index: int, margin: bool) -> tup
     return Row(u, rest, C), live, y
 
 
+def _weighted(x: Tensor, w: Tensor) -> Tensor:
+    """Return x times w, 0 where w is 0 even if x is infinite or NaN."""
+    return torch.where((w == 0) & ~torch.isfinite(x), 0.0, x) * w
+
+
 def robust_loss(
     logits: Tensor,
     target: Tensor,
@@ -222,10 +246,10 @@ def robust_loss(
 ) -> Tensor:
     """Compute what :func:`imae_ext.robust_loss` computes, in plain PyTorch; see there."""
     check(logits, target, formula, weight, ignore_index, reduction)
-    row, live, y = rows(logits, target, ignore_index, formula.margin)
+    row, live, y = rows(logits, target, ignore_index, formula.margin, weight)
     w = torch.ones_like(row.u) if weight is None else weight.to(row.u.dtype)[y]
     w = torch.where(live, w, 0.0)
-    values = torch.where(live, _value(formula, row) * w, 0.0)
+    values = torch.where(live, _weighted(_value(formula, row), w), 0.0)
     if reduction == "none":
         return values.reshape(target.shape)
     if reduction == "sum":
@@ -233,7 +257,7 @@ def robust_loss(
     if reduction == "mean":
         return values.sum() / w.sum()
     example = _example_weight(formula, Row(row.u.detach(), row.rest, row.C))
-    return values.sum() / torch.where(live, example * w, 0.0).sum()
+    return values.sum() / torch.where(live, _weighted(example, w), 0.0).sum()
 
 
 def row_stats(logits: Tensor, target: Tensor, formula: f.Loss, *, ignore_index: int = -100) -> tuple[Tensor, Tensor]:

@@ -279,8 +279,9 @@ def test_opcheck(dtype, layout):
     loss, rows, divisor = op.forward_save(logits, target, None, packed, 0, -100)
     check("traced_forward_backward", logits, target, weight, packed, 1, -100)
     check("traced_forward_save", logits, target, weight, packed, 0, -100)
-    check("backward", logits, target, rows, divisor, torch.ones_like(loss), -100)
-    check("scale_", torch.ones_like(logits, memory_format=torch.contiguous_format), loss.new_tensor(3.0))
+    check("backward", logits, target, weight, rows, divisor, torch.ones_like(loss), -100)
+    grad = torch.ones_like(logits, memory_format=torch.contiguous_format)
+    check("scale_", grad, loss.new_tensor(3.0), target, weight, -100)
     check("row_stats", logits, target, packed, -100)
     registered = {
         name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if name.startswith("imae_ext::")

@@ -91,7 +91,7 @@ def test_more_classes_than_32_bits_count(entry):
 def test_scaling_what_is_no_gradient(of, by):
     grad = torch.ones(4, 8)
     with pytest.raises(RuntimeError, match="imae_ext: refused"):
-        torch.ops.imae_ext.scale_(of(grad), by)
+        torch.ops.imae_ext.scale_(of(grad), by, torch.zeros(4, dtype=torch.long), None, -100)
     assert (grad == 1).all()
 
 

@@ -67,7 +67,7 @@ struct Plan {
   }
 };
 
-// Labels, a lane for each row; -1 where the row is ignored or not there.
+// Labels, a lane for each row; -1 where the row is left out or not there.
 template <class S>
 struct Labels {
   using V = Vector<S>;
@@ -78,7 +78,7 @@ struct Labels {
     for (auto& y : at) y = -1;
     for (int l = g.begin; l < g.end; ++l) {
       const int64_t y = r.label(g.first + l);
-      if (y != r.ignore_index) at[l] = static_cast<typename V::Int>(y);
+      if (!r.left_out<S>(y)) at[l] = static_cast<typename V::Int>(y);
     }
   }
   IMAE_INLINE typename V::Int operator[](int l) const { return at[l]; }

@@ -245,6 +245,16 @@ void forward(const Forward& f, int64_t begin, int64_t end) {
   }
 }
 
+// Multiplies a row of gradient that has been written by what could not be multiplied into its coefficients.
+template <class T>
+void scale_row(const Backward& b, int64_t i, ScalarOf<T> by) {
+  T* row = static_cast<T*>(b.grad) + b.grad_view.row(i);
+  for (int64_t j = 0; j < b.C; ++j) {
+    T* at = row + j * b.grad_view.class_stride;
+    store_one(at, load_one(at) * by);
+  }
+}
+
 template <class T>
 void backward(const Backward& b, int64_t begin, int64_t end) {
   using S = ScalarOf<T>;
@@ -259,11 +269,16 @@ void backward(const Backward& b, int64_t begin, int64_t end) {
     for (int l = g.begin; l < g.end; ++l) {
       const int64_t i = g.first + l;
       const S* from = static_cast<const S*>(b.coefficients) + 4 * i;
-      const S by = static_cast<const S*>(b.grad_output)[b.grad_output_is_scalar ? 0 : i] / divisor;
+      const S upstream = static_cast<const S*>(b.grad_output)[b.grad_output_is_scalar ? 0 : i];
+      const S by = (upstream - upstream == 0 ? upstream : S(1)) / divisor;
       c.max[l] = from[0], c.a[l] = from[1] * by, c.b[l] = from[2] * by, c.g_y[l] = from[3] * by;
     }
     if (plan.path == Path::kTile) read_tile(block.tile(0), static_cast<const T*>(b.logits), b.logits_view, b.N, b.C, g);
     write_group<false>(b, plan, block, 0, c);
+    for (int l = g.begin; l < g.end; ++l) {
+      const S upstream = static_cast<const S*>(b.grad_output)[b.grad_output_is_scalar ? 0 : g.first + l];
+      if (upstream - upstream != 0 && block.labels[0].live(l)) scale_row<T>(b, g.first + l, upstream);
+    }
   }
 }
 

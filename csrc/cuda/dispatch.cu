@@ -24,8 +24,8 @@ int cuda_forward(const Forward& f, const Reduction& r, void* stream) {
 
 int cuda_backward(const Backward& b, void* stream) { return kernels_of(b.dtype).backward(b, stream); }
 
-int cuda_scale(DType dtype, void* grad, int64_t count, const void* by, bool by_is_double, void* stream) {
-  return kernels_of(dtype).scale(grad, count, by, by_is_double, stream);
+int cuda_scale(const Rows& rows, const void* by, bool by_is_double, void* stream) {
+  return kernels_of(rows.dtype).scale(rows, by, by_is_double, stream);
 }
 
 const char* cuda_error(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }

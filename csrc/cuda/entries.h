@@ -7,7 +7,7 @@ namespace imae {
 struct CudaKernels {
   int (*forward)(const Forward&, const Reduction&, void* stream);
   int (*backward)(const Backward&, void* stream);
-  int (*scale)(void* grad, int64_t count, const void* by, bool by_is_double, void* stream);
+  int (*scale)(const Rows&, const void* by, bool by_is_double, void* stream);
 };
 
 extern const CudaKernels cuda_float64, cuda_float32, cuda_float16, cuda_bfloat16;

@@ -11,14 +11,18 @@ struct alignas(16) Coefficients {
 };
 
 struct Label {
-  int y;  // -1: not a class
-  bool ignored;
+  int y;         // -1: not a class
+  bool ignored;  // or of a class of weight 0
 };
 
+template <class S>
 __device__ __forceinline__ Label as_label(const Rows& rows, int64_t y) {
-  return {y >= 0 && y < rows.C ? static_cast<int>(y) : -1, y == rows.ignore_index};
+  return {y >= 0 && y < rows.C ? static_cast<int>(y) : -1, rows.template left_out<S>(y)};
 }
-__device__ __forceinline__ Label label_of(const Rows& rows, int64_t i) { return as_label(rows, rows.label(i)); }
+template <class S>
+__device__ __forceinline__ Label label_of(const Rows& rows, int64_t i) {
+  return as_label<S>(rows, rows.label(i));
+}
 
 // What a row counts for in mean's divisor. A label out of range makes its own row NaN, not the others.
 template <class S>
@@ -55,7 +59,7 @@ struct ForwardJob {
       targets = group_sum<32>(targets);
     } else {
       for (int64_t i = threadIdx.x; i < rows.N; i += blockDim.x)
-        targets += target_weight<S>(label_of(rows, i), rows.class_weight);
+        targets += target_weight<S>(label_of<S>(rows, i), rows.class_weight);
       targets = block_sum({0, 0, targets}).targets;
     }
     return static_cast<S>(1 / targets);
@@ -78,6 +82,8 @@ struct ForwardJob {
     }
     return {max, c.a * scale, c.b * scale, c.g_y * scale};
   }
+
+  static __device__ __forceinline__ S after(int64_t) { return S(1); }
 
   __device__ __forceinline__ void ignore(int64_t i) const {
     put(rows.value, i, 0);
@@ -115,11 +121,20 @@ struct BackwardJob {
 
   __device__ __forceinline__ S scale() const { return 1 / *static_cast<const S*>(rows.divisor); }
   __device__ __forceinline__ Coefficients<S> saved(int64_t i, S scale) const {
-    const S by = static_cast<const S*>(rows.grad_output)[rows.grad_output_is_scalar ? 0 : i] * scale;
+    const S by = finite(upstream(i)) ? upstream(i) * scale : scale;
     const auto c = static_cast<const Coefficients<S>*>(rows.coefficients)[i];
     return {c.max, c.a * by, c.b * by, c.g_y * by};
   }
+  // What the gradient itself is multiplied by: an upstream gradient of inf or NaN, which a coefficient of 0 would turn
+  // into NaN even where the gradient is not 0.
+  __device__ __forceinline__ S after(int64_t i) const { return finite(upstream(i)) ? S(1) : upstream(i); }
   __device__ __forceinline__ void finish(Totals) const {}
+
+ private:
+  static __device__ __forceinline__ bool finite(S x) { return x - x == 0; }
+  __device__ __forceinline__ S upstream(int64_t i) const {
+    return static_cast<const S*>(rows.grad_output)[rows.grad_output_is_scalar ? 0 : i];
+  }
 };
 
 template <class S>

@@ -154,9 +154,9 @@ constexpr CudaKernels cuda_kernels() {
             if (on.ready()) run_backward<T>(b, on);
             return on.error();
           },
-          [](void* grad, int64_t count, const void* by, bool by_is_double, void* stream) {
+          [](const Rows& rows, const void* by, bool by_is_double, void* stream) {
             Launcher on(stream);
-            run_scale<T>(grad, count, by, by_is_double, on);
+            run_scale<T>(rows, by, by_is_double, on);
             return on.error();
           }};
 }

@@ -178,7 +178,7 @@ __device__ __forceinline__ void walk_rows(const Job& job, void* shared, int most
   Totals totals{0, 0, 0};
   int turn = 0;
   for (; i < rows.N; i += step) {
-    const Label t = as_label(rows, label);
+    const Label t = as_label<S>(rows, label);
     const Span<T> z(static_cast<const T*>(rows.logits) + rows.logits_view.row(i), static_cast<int>(rows.C));
     Held<T, kLanes, Blocks> held(z, shared, blocks);
     const int chunks = z.packs <= most * held.lanes ? 1 : (z.packs + most * held.lanes - 1) / (most * held.lanes);
@@ -216,12 +216,13 @@ __device__ __forceinline__ void walk_rows(const Job& job, void* shared, int most
     }
     if (rows.grad) {
       T* grad = static_cast<T*>(rows.grad) + rows.grad_view.row(i);
+      const S after = job.after(i);
       for (int k = chunks - 1;;) {
         if (t.ignored)
           held.write(grad, [](S) { return S(0); });
         else
-          held.write(grad, [&](S v) { return gradient(c, v); });
-        if (!t.ignored && t.y >= 0) held.write_label(grad, t.y, c.g_y);
+          held.write(grad, [&](S v) { return gradient(c, v) * after; });
+        if (!t.ignored && t.y >= 0) held.write_label(grad, t.y, c.g_y * after);
         if (--k < 0) break;
         held.place(k, most);
         if (!t.ignored) held.read();

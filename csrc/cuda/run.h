@@ -94,12 +94,13 @@ void run_backward(const Backward& b, L& on) {
 }
 
 template <class T, class L>
-void run_scale(void* grad, int64_t count, const void* by, bool by_is_double, L& on) {
+void run_scale(const Rows& rows, const void* by, bool by_is_double, L& on) {
+  const int64_t count = rows.N * rows.C;
   if (count == 0) return;
   constexpr int64_t kTile = kSmallThreads * Pack<T>::kSize;
   const BlockShape shape{kSmallThreads};
   const int blocks = on.blocks(scale_kernel<T>, (count + kTile - 1) / kTile, shape);
-  on.launch(scale_kernel<T>, blocks, shape, static_cast<T*>(grad), count, by, by_is_double);
+  on.launch(scale_kernel<T>, blocks, shape, rows, by, by_is_double);
 }
 
 }  // namespace imae

@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kStridedThreads) strided_kernel(const __grid_c
   Totals totals{0, 0, 0};
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kStridedThreads + threadIdx.x; i < rows.N;
        i += static_cast<int64_t>(gridDim.x) * kStridedThreads) {
-    const Label t = label_of(rows, i);
+    const Label t = label_of<S>(rows, i);
     const T* z = static_cast<const T*>(rows.logits) + rows.logits_view.row(i);
     Coefficients<S> c{0, 0, 0, 0};
     if constexpr (Job::kForward) {
@@ -71,13 +71,14 @@ __global__ void __launch_bounds__(kStridedThreads) strided_kernel(const __grid_c
     }
     if (!rows.grad) continue;
     T* grad = static_cast<T*>(rows.grad) + rows.grad_view.row(i);
+    const S after = job.after(i);
     for (int begin = 0; begin < C; begin += kBatch) {
       const Batch<T> z_j(z, stride, begin, t.ignored ? 0 : C);  // an ignored row is not read
 #pragma unroll
       for (int k = 0; k < kBatch; ++k) {
         if (begin + k >= C) break;
-        const S g = t.ignored ? S(0) : begin + k == t.y ? c.g_y : gradient(c, z_j.x[k]);
-        narrow(g, grad[(begin + k) * grad_stride]);
+        const S g = begin + k == t.y ? c.g_y : gradient(c, z_j.x[k]);
+        narrow(t.ignored ? S(0) : g * after, grad[(begin + k) * grad_stride]);
       }
     }
   }

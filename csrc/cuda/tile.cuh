@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kTileRows) tile_kernel(const __grid_constant__
     if (edge >= 0) begin[edge] = span.begin[edge];
     const int64_t i = first + threadIdx.x;
     const bool present = static_cast<int>(threadIdx.x) < count;
-    const Label t = present ? label_of(rows, i) : Label{-1, true};
+    const Label t = present ? label_of<S>(rows, i) : Label{-1, true};
     wait_for_copies();
     __syncthreads();  // the tile is there
     if (present) {
@@ -70,8 +70,9 @@ __global__ void __launch_bounds__(kTileRows) tile_kernel(const __grid_constant__
         c = job.saved(i, scale);
       }
       if (rows.grad) {
-        for (int j = 0; j < C; ++j) narrow(t.ignored ? S(0) : gradient(c, S(widen(z[j]))), z[j]);
-        if (!t.ignored && t.y >= 0) narrow(c.g_y, z[t.y]);
+        const S after = job.after(i);
+        for (int j = 0; j < C; ++j) narrow(t.ignored ? S(0) : gradient(c, S(widen(z[j]))) * after, z[j]);
+        if (!t.ignored && t.y >= 0) narrow(c.g_y * after, z[t.y]);
       }
     }
     __syncthreads();  // every row's gradient is in place

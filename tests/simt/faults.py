@@ -80,6 +80,11 @@ FAULTS = (
     Fault("rows counted by blocks, not clusters", "row.cuh", "static_cast<int64_t>(gridDim.x / blocks.count())", "static_cast<int64_t>(gridDim.x)"),
     Fault("every block of a cluster holds the same", "row.cuh", "lane(blocks.rank() * kLanes +", "lane(0 * blocks.rank() +"),
     Fault("the ends of a row in every block", "row.cuh", "z.edge(k * lanes + lane)", "z.edge(k * lanes + static_cast<int>(threadIdx.x % kLanes))"),
+    Fault("a factor of inf for all rows", "small.cuh", "if (rows.template left_out<ScalarOf<T>>(rows.label(i))) continue;", ""),
+    Fault("a factor of inf as any other", "small.cuh", "if (factor - factor != 0) return", "if (false) return"),
+    Fault("an upstream gradient of inf in the coefficients", "jobs.h", "finite(upstream(i)) ? upstream(i) * scale : scale", "upstream(i) * scale"),
+    Fault("an upstream gradient of inf left out", "jobs.h", "return finite(upstream(i)) ? S(1) : upstream(i);", "return S(1);"),
+    Fault("a class of weight 0 is only multiplied by it", "../kernels.h", "return class_weight && y >= 0 && y < C && static_cast<const S*>(class_weight)[y] == 0;", "return false;"),
 )  # fmt: skip
 
 

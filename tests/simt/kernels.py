@@ -61,6 +61,7 @@ RowsCall = structure(
     ("target", c_void_p),
     ("target_is_int32", c_int64),
     ("ignore_index", c_int64),
+    ("class_weight", c_void_p),
     ("grad", c_void_p),
 )
 ForwardCall = structure(
@@ -68,7 +69,7 @@ ForwardCall = structure(
     ("rows", RowsCall),
     ("formula", POINTER(c_double)),
     ("formula_count", c_int64),
-    *((name, c_void_p) for name in ("class_weight", "value", "coefficients", "p", "weight")),
+    *((name, c_void_p) for name in ("value", "coefficients", "p", "weight")),
     ("divide_by", c_int64),
     ("mean_gradient", c_int64),
     ("loss", c_void_p),
@@ -82,10 +83,7 @@ BackwardCall = structure(
 )
 ScaleCall = structure(
     "ScaleCall",
-    ("machine", MachineCall),
-    ("dtype", c_int64),
-    ("grad", c_void_p),
-    ("count", c_int64),
+    ("rows", RowsCall),
     ("by", c_void_p),
     ("by_is_double", c_int64),
 )
@@ -117,7 +115,9 @@ class Kernels:
         if error is not None:
             raise RuntimeError(error.decode())
 
-    def _rows(self, logits: Tensor, target: Tensor, grad: Tensor | None) -> Structure:
+    def _rows(
+        self, logits: Tensor, target: Tensor, grad: Tensor | None, class_weight: Tensor | None = None
+    ) -> Structure:
         def integers(values: tuple[int, ...]) -> ctypes.Array[c_int64]:
             return (c_int64 * len(values))(*values)
 
@@ -133,6 +133,7 @@ class Kernels:
             target.data_ptr(),
             target.dtype == torch.int32,
             -100,
+            pointer(class_weight),
             pointer(grad),
         )
 
@@ -168,7 +169,7 @@ class Kernels:
     ) -> dict[str, Tensor]:
         """Whatever is asked for of: loss, grad; coefficients and divisor (save); p and weight (stats)."""
         logits, target, gradient = self._inputs(logits, target, grad)
-        rows = self._rows(logits, target, gradient)
+        rows = self._rows(logits, target, gradient, class_weight)
         N, reduces = target.numel(), reduction != NONE and not stats
         made: dict[str, Tensor] = {}
         if not stats:
@@ -183,7 +184,6 @@ class Kernels:
                 rows,
                 (c_double * len(formula))(*formula),
                 len(formula),
-                pointer(class_weight),
                 None if reduces else pointer(made.get("loss")),
                 pointer(made.get("coefficients")),
                 pointer(made.get("p")),
@@ -198,9 +198,16 @@ class Kernels:
             made["grad"] = gradient
         return made
 
-    def backward(self, logits: Tensor, target: Tensor, saved: dict[str, Tensor], grad_output: Tensor) -> Tensor:
+    def backward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        saved: dict[str, Tensor],
+        grad_output: Tensor,
+        class_weight: Tensor | None = None,
+    ) -> Tensor:
         logits, target, grad = self._inputs(logits, target, True)
-        rows = self._rows(logits, target, grad)
+        rows = self._rows(logits, target, grad, class_weight)
         grad_output = grad_output.contiguous()
         self._run(
             "run_backward",
@@ -214,13 +221,6 @@ class Kernels:
         )
         return grad
 
-    def scale_(self, grad: Tensor, by: Tensor) -> None:
-        call = ScaleCall(
-            self.machine.packed(),
-            DTYPES.index(grad.dtype),
-            grad.data_ptr(),
-            grad.numel(),
-            by.data_ptr(),
-            by.dtype == torch.float64,
-        )
-        self._run("run_scale", call)
+    def scale_(self, grad: Tensor, by: Tensor, target: Tensor, class_weight: Tensor | None = None) -> None:
+        rows = self._rows(grad, target, grad, class_weight)
+        self._run("run_scale", ScaleCall(rows, by.data_ptr(), by.dtype == torch.float64))

@@ -59,6 +59,7 @@ struct RowsCall {
   const int64_t *sizes, *logits_strides, *grad_strides;
   const void *logits, *target;
   int64_t target_is_int32, ignore_index;
+  const void* class_weight;
   void* grad;
 };
 
@@ -66,7 +67,6 @@ struct ForwardCall {
   RowsCall rows;
   const double* formula;
   int64_t formula_count;
-  const void* class_weight;
   void *value, *coefficients, *p, *weight;
   int64_t divide_by, mean_gradient;
   void *loss, *divisor;
@@ -79,10 +79,7 @@ struct BackwardCall {
 };
 
 struct ScaleCall {
-  Machine machine;
-  int64_t dtype;
-  void* grad;
-  int64_t count;
+  RowsCall rows;
   const void* by;
   int64_t by_is_double;
 };
@@ -96,6 +93,7 @@ inline bool fill(const RowsCall& call, imae::Rows& rows) {
   rows.target = call.target;
   rows.target_is_int32 = call.target_is_int32 != 0;
   rows.ignore_index = call.ignore_index;
+  rows.class_weight = call.class_weight;
   rows.grad = call.grad;
   return imae::make_views(shape, call.grad_strides, rows.logits_view, rows.grad_view);
 }
@@ -116,7 +114,6 @@ inline void forward(const ForwardCall& call) {
   imae::Forward f;
   if (!fill(call.rows, f)) throw std::runtime_error("not read in place");
   f.loss = &imae::prepare(call.formula, call.formula_count);
-  f.class_weight = call.class_weight;
   f.value = call.value;
   f.coefficients = call.coefficients;
   f.p = call.p;
@@ -145,9 +142,11 @@ inline void backward(const BackwardCall& call) {
 }
 
 inline void scale(const ScaleCall& call) {
-  Launcher on(call.machine);
-  by_type(call.dtype,
-          [&](auto t) { imae::run_scale<decltype(t)>(call.grad, call.count, call.by, call.by_is_double != 0, on); });
+  imae::Rows rows;
+  if (!fill(call.rows, rows)) throw std::runtime_error("not read in place");
+  Launcher on(call.rows.machine);
+  by_type(call.rows.dtype,
+          [&](auto t) { imae::run_scale<decltype(t)>(rows, call.by, call.by_is_double != 0, on); });
 }
 
 }  // namespace imae_simt

@@ -1,6 +1,7 @@
 // A program for the sanitizers: every kernel and tier on exactly sized heap arrays, blocks interleaved. What is
 // computed is checked elsewhere; here nothing may be read or written that should not be, and nothing may race.
 #include <cstdio>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -46,7 +47,7 @@ void run(const Problem& p, const imae_simt::Machine& machine) {
   f.rows.grad = grad.data() + p.offset * size;
   f.formula = formula;
   f.formula_count = 6;
-  f.class_weight = class_weight.data();
+  f.rows.class_weight = class_weight.data();
   f.divide_by = f.mean_gradient = 1;
   f.loss = loss.data();
   imae_simt::forward(f);
@@ -66,8 +67,11 @@ void run(const Problem& p, const imae_simt::Machine& machine) {
   b.grad_output = value.data();
   b.divisor = divisor.data();
   imae_simt::backward(b);
-  const imae_simt::ScaleCall s{machine, p.dtype, grad.data() + p.offset * size, n, class_weight.data(), size == 8};
-  imae_simt::scale(s);
+  const double infinity = std::numeric_limits<double>::infinity();
+  const float narrow_infinity = std::numeric_limits<float>::infinity();
+  const void* const not_finite = size == 8 ? static_cast<const void*>(&infinity) : &narrow_infinity;
+  imae_simt::scale({b.rows, class_weight.data(), size == 8});
+  imae_simt::scale({b.rows, not_finite, size == 8});
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ struct Rows {
   bool target_is_int32 = false;
   int64_t ignore_index = -100;
   const void* class_weight = nullptr;  // [C] S
-  void* grad = nullptr;  // of the logits' dtype; null: not wanted
+  void* grad = nullptr;                // of the logits' dtype; null: not wanted
   View grad_view;
 
   IMAE_HD int64_t label(int64_t i) const {
@@ -43,12 +43,12 @@ struct Rows {
 // One pass over the rows: loss, and whatever else is not null.
 struct Forward : Rows {
   const PreparedLoss* loss = nullptr;
-  double scale = 1;                    // of the gradient; CPU
-  void* value = nullptr;               // [N] S, times the class weight
-  void* coefficients = nullptr;        // [N, 4] S: max, a, b, g_y, times the class weight; for Backward
-  void* p = nullptr;                   // [N] S: p_y
-  void* weight = nullptr;              // [N] S: the example weight
-  double* value_sums = nullptr;        // [groups]; CPU: of the value, of the class weight times the example weight
+  double scale = 1;              // of the gradient; CPU
+  void* value = nullptr;         // [N] S, times the class weight
+  void* coefficients = nullptr;  // [N, 4] S: max, a, b, g_y, times the class weight; for Backward
+  void* p = nullptr;             // [N] S: p_y
+  void* weight = nullptr;        // [N] S: the example weight
+  double* value_sums = nullptr;  // [groups]; CPU: of the value, of the class weight times the example weight
   double* weight_sums = nullptr;
 };
 

@@ -29,9 +29,10 @@ def robust_loss(
         precision is read as it is and computed in float32.
       target: class indices of the logits' shape without ``C``, int64 or int32, in ``[0, C)`` or ``ignore_index``.
       formula: what to compute: ``IMAE(8.0)``, ``2.0 * NCE() + MAE()``, ...
-      weight: ``(C,)``; each row's loss and gradient are multiplied by the weight of its label. One that requires a
-        gradient is served by the reference, many times slower.
-      ignore_index: rows with this label have value 0 and gradient 0, whatever their logits hold.
+      weight: ``(C,)``; each row's loss and gradient are multiplied by the weight of its label. A row of weight 0 is
+        treated as an ignored one. A weight that requires a gradient is served by the reference, many times slower.
+      ignore_index: rows with this label have value 0 and gradient 0, whatever their logits hold and whatever gradient
+        comes from above: a sum divided by a count of 0 leaves them 0, not NaN.
       reduction: ``"none"``; ``"sum"``; ``"mean"``, over the rows that are not ignored, or over their class weights;
         ``"normalized"``, the sum divided by the sum of the example weights (times the class weights), the divisor
         held constant: the derivative normalisation of the IMAE authors. Formulas of p_y alone only. NaN where all
@@ -53,8 +54,8 @@ def robust_loss(
       >>> logits.grad.sum(dim=1).abs() < 1e-6
       tensor([True, True])
 
-    Differs from F.cross_entropy: NaN in an ignored row stays out of the gradient, and half-precision logits give a
-    float32 loss.
+    Differs from F.cross_entropy: NaN in an ignored row stays out of the gradient, so does NaN or an infinity in a row
+    whose class has weight 0 (there F.cross_entropy's loss is NaN, too), and half-precision logits give a float32 loss.
     """
     if not compiled:
         return reference.robust_loss(

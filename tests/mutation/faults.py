@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fault import AUTOGRAD, COMPILE, INTERFACE, SHAPES, VALUES, Fault
+from fault import AUTOGRAD, COMPILE, INTERFACE, SHAPES, UPSTREAM, VALUES, Fault
 from shipped import SHIPPED
 
 OURS = (
@@ -92,8 +92,8 @@ OURS = (
     ),
     Fault(
         "csrc/cpu/kernels.h",
-        "[b.grad_output_is_scalar ? 0 : i] / divisor;",
-        "[b.grad_output_is_scalar ? 0 : i];",
+        ": S(1)) / divisor;",
+        ": S(1));",
         "normalized and float16: the divisor forgotten in backward",
         AUTOGRAD,
     ),
@@ -239,8 +239,8 @@ OURS = (
     ),
     Fault(
         "imae_ext/ops.py",
-        "return (grad.to(grad_output.dtype) * grad_output).to(grad.dtype)",
-        "return grad.clone()",
+        "product = grad.to(grad_output.dtype) * grad_output",
+        "product = grad.to(grad_output.dtype)",
         "grad_output ignored under torch.compile",
         COMPILE,
     ),
@@ -461,6 +461,55 @@ OURS = (
         "return values.sum() / live.sum()",
         "the reference's mean ignores class weights",
         ("test_cross_entropy.py",),
+    ),
+    Fault(
+        "csrc/ops.cpp",
+        "if (!std::isfinite(by)) {",
+        "if (false) {",
+        "an upstream gradient of inf makes ignored rows NaN",
+        UPSTREAM,
+    ),
+    Fault(
+        "csrc/ops.cpp",
+        "if (double_weight ? rows.left_out<double>(y) : rows.left_out<float>(y)) continue;",
+        "if (y == rows.ignore_index) continue;",
+        "an upstream gradient of inf reaches rows of weight 0",
+        UPSTREAM,
+    ),
+    Fault(
+        "csrc/kernels.h",
+        "return class_weight && y >= 0 && y < C && static_cast<const S*>(class_weight)[y] == 0;",
+        "return false;",
+        "a row of weight 0 whose logits are NaN",
+        UPSTREAM,
+    ),
+    Fault(
+        "csrc/cpu/kernels.h",
+        "const S by = (upstream - upstream == 0 ? upstream : S(1)) / divisor;",
+        "const S by = upstream / divisor;",
+        "none: an upstream gradient of inf makes NaN of every coefficient that is 0",
+        UPSTREAM,
+    ),
+    Fault(
+        "imae_ext/ops.py",
+        "torch.where(counts.unsqueeze(min(1, grad.dim() - 1)), product, 0.0)",
+        "product",
+        "compiled, batched and with hooks: an upstream gradient of inf makes ignored rows NaN",
+        UPSTREAM,
+    ),
+    Fault(
+        "imae_ext/ops.py",
+        "return _backward(logits, target, weight, rows,",
+        "return _backward(logits, target, None, rows,",
+        "backward forgets which classes have weight 0",
+        UPSTREAM,
+    ),
+    Fault(
+        "imae_ext/reference.py",
+        "z = torch.where((weight.to(z.dtype)[y] != 0).unsqueeze(-1), z, z.detach())",
+        "pass",
+        "the reference lets the NaN of a row of weight 0 through",
+        UPSTREAM,
     ),
 )
 

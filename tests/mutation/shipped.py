@@ -35,8 +35,8 @@ SHIPPED = (
     ),
     Fault(
         "csrc/call.h",
-        "target(dense(target_))",
-        "target(target_)",
+        "target(dense(target_)), grad(std::move(out))",
+        "target(target_), grad(std::move(out))",
         "a strided target taken for contiguous",
         SHAPES,
     ),

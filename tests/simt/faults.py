@@ -43,7 +43,7 @@ FAULTS = (
     Fault("no fence after the ticket", "reduce.h", "__threadfence();  // the other blocks' parts", "// the other", THREAD),
     Fault("the ticket counts one block too few", "reduce.h", "gridDim.x - 1) == gridDim.x - 1", "gridDim.x - 1) == gridDim.x - 2"),
     Fault("the ticket is never zeroed", "run.h", "on.zero(&r.workspace->ticket);", ";"),
-    Fault("barrier within a branch", "tile.cuh", "if (rows.grad) {\n        for (int j = 0;", "if (rows.grad) {\n        __syncthreads();\n        for (int j = 0;"),
+    Fault("barrier within a branch", "tile.cuh", "if (rows.grad) {\n        const S after", "if (rows.grad) {\n        __syncthreads();\n        const S after"),
     Fault("tail of the row left out", "elements.h", "return j < count ? j : -1;", "return j < count - 1 ? j : -1;"),
     Fault("an element behind the row", "elements.h", "return j < count ? j : -1;", "return j <= count ? j : -1;"),
     Fault("a pack too many", "elements.h", "packs = (count - head) / kSize;", "packs = (count - head + kSize - 1) / kSize;", UNDEFINED),
@@ -140,7 +140,7 @@ def numbers(library: Path) -> None:
                 if reduction == "none":
                     made = kernels.forward(logits, target, formula, save=True, **options)
                     up = torch.linspace(-1, 2, target.numel()).view(target.shape)
-                    made["grad"], upstream = kernels.backward(logits, target, made, up), up.double().numpy()
+                    made["grad"], upstream = kernels.backward(logits, target, made, up, weight), up.double().numpy()
                 else:
                     made = kernels.forward(logits, target, formula, grad=True, **options)
                 wanted = expected(
@@ -171,6 +171,7 @@ def _special_rows(kernels) -> None:
         made = kernels.forward(logits, target, formula, reduction=MEAN, grad=True)
         wrong = made["grad"].isnan().any(dim=1)
         assert wrong[7] and wrong.sum() == 1, f"C={C}: rows {wrong.nonzero().flatten().tolist()} are NaN, expected 7"
+    _rows_left_out(kernels)
     # rows 2^31 elements apart, in memory that is never touched but there
     wide = torch.empty(2, 2**31 + 2**29)[:, :10]
     wide.copy_(torch.randn(2, 10))
@@ -178,6 +179,33 @@ def _special_rows(kernels) -> None:
     far = kernels.forward(wide, target, formula, reduction=MEAN, save=True)["coefficients"]
     near = kernels.forward(wide.contiguous(), target, formula, reduction=MEAN, save=True)["coefficients"]
     assert torch.allclose(far, near, rtol=1e-5), "offsets overflow"
+
+
+def _rows_left_out(kernels) -> None:
+    """Ignored, or of a class of weight 0: nothing from above reaches them."""
+    import torch
+    from cases import FORMULAS
+    from kernels import MEAN
+
+    formula = tuple(FORMULAS[0].build().packed)
+    for C in (10, 300):
+        logits, weight = torch.randn(40, C), torch.ones(C)
+        target = torch.arange(40) % 4
+        target[::3], weight[3] = -100, 0
+        out = (target == -100) | (target == 3)
+        logits[out] = float("inf")
+        options = {"class_weight": weight, "reduction": MEAN}
+        made = kernels.forward(logits, target, formula, grad=True, **options)
+        saved = kernels.forward(logits, target, formula, save=True, **options)
+        once = made["grad"].clone()
+        for value in (float("inf"), float("nan"), 2.0):
+            factor = torch.tensor(value)
+            made["grad"] = once.clone()
+            kernels.scale_(made["grad"], factor, target, weight)
+            for grad in (made["grad"], kernels.backward(logits, target, saved, factor, weight)):
+                assert (grad[out] == 0).all(), f"C={C}, {value}: a row left out"
+                live = grad[~out], (once * value)[~out]
+                assert torch.allclose(*live, rtol=1e-5, atol=1e-6, equal_nan=True), f"C={C}, {value}: a live row"
 
 
 def planted(fault: Fault, folder: Path) -> Path:

@@ -145,8 +145,7 @@ inline void scale(const ScaleCall& call) {
   imae::Rows rows;
   if (!fill(call.rows, rows)) throw std::runtime_error("not read in place");
   Launcher on(call.rows.machine);
-  by_type(call.rows.dtype,
-          [&](auto t) { imae::run_scale<decltype(t)>(rows, call.by, call.by_is_double != 0, on); });
+  by_type(call.rows.dtype, [&](auto t) { imae::run_scale<decltype(t)>(rows, call.by, call.by_is_double != 0, on); });
 }
 
 }  // namespace imae_simt

@@ -3,6 +3,9 @@
 
 #include "kernels.h"
 
+#ifndef IMAE_INTERFACE
+#define IMAE_INTERFACE 0  // setup.py has the number from imae_ext/_extension.py
+#endif
 #ifndef IMAE_CUDA_ARCHS
 #define IMAE_CUDA_ARCHS ""
 #endif
@@ -31,5 +34,6 @@ PYBIND11_MODULE(_C, m) {
   m.def("formulas", &formulas, "(name, id, depends on p_y alone, parameters) of each formula");
   m.def("cpu_instruction_set", [] { return imae::cpu_kernels().name; }, "the CPU kernels in use");
   m.attr("cuda_architectures") = IMAE_CUDA_ARCHS;
+  m.attr("interface") = IMAE_INTERFACE;
   m.attr("max_terms") = imae::kMaxTerms;
 }

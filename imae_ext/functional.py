@@ -6,17 +6,25 @@ import torch
 from torch import Tensor
 
 from . import checks, reference
-from ._extension import compiled
-from .formulas import Loss
+from ._extension import compiled, stale
+from ._signature import explained
+from .formulas import Formula
+from .stats import RowStats
 
 if compiled:
-    from . import fake, ops  # noqa: F401
+    try:
+        from . import fake, ops  # noqa: F401
+    except (AttributeError, RuntimeError) as error:
+        if "imae_ext" not in str(error):
+            raise
+        raise stale("has other operators") from error
 
 
+@explained
 def robust_loss(
     logits: Tensor,
     target: Tensor,
-    formula: Loss,
+    formula: Formula,
     *,
     weight: Tensor | None = None,
     ignore_index: int = -100,
@@ -64,10 +72,11 @@ def robust_loss(
     return ops.loss(logits, target, (formula, weight, ignore_index, reduction))
 
 
+@explained
 def value_and_grad(
     logits: Tensor,
     target: Tensor,
-    formula: Loss,
+    formula: Formula,
     *,
     weight: Tensor | None = None,
     ignore_index: int = -100,
@@ -120,7 +129,8 @@ def value_and_grad(
     return loss.detach(), out.copy_(grad)
 
 
-def row_stats(logits: Tensor, target: Tensor, formula: Loss, *, ignore_index: int = -100) -> tuple[Tensor, Tensor]:
+@explained
+def row_stats(logits: Tensor, target: Tensor, formula: Formula, *, ignore_index: int = -100) -> RowStats:
     """Compute each example's ``p_y`` and weight: a low ``p_y`` late in training marks a suspect label.
 
     Args:
@@ -130,9 +140,9 @@ def row_stats(logits: Tensor, target: Tensor, formula: Loss, *, ignore_index: in
       ignore_index: as in :func:`robust_loss`.
 
     Returns:
-      ``p_y`` and the example weight, of the target's shape; 0 for ignored rows. The weight is ``exp(T p r)`` for IMAE,
-      ``exp(beta p**lambd r)`` for DM, and the L1 norm of the logit gradient for the others; for a combination, the
-      sum of theirs by its coefficients.
+      ``p``, which is ``p_y``, and ``example_weight``, a named tuple of tensors of the target's shape; 0 for ignored
+      rows. The weight is ``exp(T p r)`` for IMAE, ``exp(beta p**lambd r)`` for DM, and the L1 norm of the logit
+      gradient for the others; for a combination, the sum of theirs by its coefficients.
 
     Raises:
       TypeError: as in :func:`robust_loss`.
@@ -141,10 +151,10 @@ def row_stats(logits: Tensor, target: Tensor, formula: Loss, *, ignore_index: in
 
     Example:
       >>> from imae_ext import IMAE
-      >>> p, w = row_stats(torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 0]), IMAE(T=8.0))
-      >>> w
+      >>> stats = row_stats(torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 0]), IMAE(T=8.0))
+      >>> stats.example_weight
       tensor([7.3891, 1.0010])
     """
     if not compiled:
         return reference.row_stats(logits, target, formula, ignore_index=ignore_index)
-    return ops.row_stats(logits, target, formula, ignore_index)
+    return RowStats(*ops.row_stats(logits, target, formula, ignore_index))

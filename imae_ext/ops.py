@@ -24,7 +24,7 @@ from torch.autograd.graph import increment_version
 
 from . import checks, reference
 from .checks import REDUCTIONS
-from .formulas import Loss, unpack
+from .formulas import Formula, unpack
 
 _op = torch.ops.imae_ext
 _forward = _op.forward.default
@@ -44,7 +44,7 @@ _saving_hooks = torch._C._autograd._top_saved_tensors_default_hooks  # of checkp
 _compiling = torch.compiler.is_compiling
 
 Pair = tuple[Tensor, Tensor]
-Options = tuple[Loss, Tensor | None, int, str]  # formula, weight, ignore_index, reduction
+Options = tuple[Formula, Tensor | None, int, str]  # formula, weight, ignore_index, reduction
 
 
 def _one_pass(logits: Tensor, code: int) -> bool:
@@ -232,7 +232,7 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
         raise
 
 
-def row_stats(logits: Tensor, target: Tensor, formula: Loss, ignore_index: int) -> Pair:
+def row_stats(logits: Tensor, target: Tensor, formula: Formula, ignore_index: int) -> Pair:
     """Compute p_y and the example weight of each row."""
     try:
         return cast(Pair, _row_stats(logits.detach(), target, formula.packed, ignore_index))

@@ -24,6 +24,7 @@ from torch.nn.functional import logsigmoid
 
 from . import formulas as f
 from .checks import check
+from .stats import RowStats
 
 
 class Row(NamedTuple):
@@ -146,7 +147,7 @@ def _nce(row: Row) -> Tensor:
 
 
 # one line for each formula, as in csrc/formulas.h
-VALUE: dict[type[f.Formula], Callable[..., Tensor]] = {
+VALUE: dict[type[f.SingleFormula], Callable[..., Tensor]] = {
     f.CCE: lambda row: row.nlp,
     f.MAE: lambda row: 2 * row.r,
     f.MSE: lambda row: row.r**2,
@@ -164,12 +165,12 @@ VALUE: dict[type[f.Formula], Callable[..., Tensor]] = {
 }
 
 
-def _value(loss: f.Loss, row: Row) -> Tensor:
+def _value(loss: f.Formula, row: Row) -> Tensor:
     parts = (c * VALUE[type(g)](row, *g.packed[2:]) for c, g in loss.terms)
     return functools.reduce(torch.add, parts)
 
 
-def _example_weight(loss: f.Loss, row: Row) -> Tensor:
+def _example_weight(loss: f.Formula, row: Row) -> Tensor:
     """Weights of `normalized` and row_stats: exp(beta p^lambd r) for IMAE and DM, else the gradient's L1 norm."""
     total = torch.zeros_like(row.u)
     for c, g in loss.terms:
@@ -238,7 +239,7 @@ def _weighted(x: Tensor, w: Tensor) -> Tensor:
 def robust_loss(
     logits: Tensor,
     target: Tensor,
-    formula: f.Loss,
+    formula: f.Formula,
     *,
     weight: Tensor | None = None,
     ignore_index: int = -100,
@@ -260,9 +261,9 @@ def robust_loss(
     return values.sum() / torch.where(live, _weighted(example, w), 0.0).sum()
 
 
-def row_stats(logits: Tensor, target: Tensor, formula: f.Loss, *, ignore_index: int = -100) -> tuple[Tensor, Tensor]:
+def row_stats(logits: Tensor, target: Tensor, formula: f.Formula, *, ignore_index: int = -100) -> RowStats:
     """Compute what :func:`imae_ext.row_stats` computes, in plain PyTorch; see there."""
     check(logits, target, formula, None, ignore_index, "normalized")
     row, live, _ = rows(logits.detach(), target, ignore_index, margin=True)
     p, w = (torch.where(live, x, 0.0).reshape(target.shape) for x in (row.p, _example_weight(formula, row)))
-    return p, w
+    return RowStats(p, w)

@@ -27,8 +27,8 @@ def cuda(version: str | None, hip: str | None, architectures: str | None) -> str
         return "no kernels: the compiled extension is missing"
     if not architectures:
         return (
-            f"no kernels: they were not built, though torch is for CUDA {version}. The build found no nvcc, or IMAE_CUDA=0 "
-            f"was set: with a CUDA toolkit at hand, IMAE_CUDA=1 {BUILD} builds them or says what is missing"
+            f"no kernels: they were not built, though torch is for CUDA {version}: no nvcc was found, or IMAE_CUDA=0 "
+            f"was set; with a CUDA toolkit at hand, IMAE_CUDA=1 {BUILD} builds them or says what is missing"
         )
     return f"kernels for {architectures}"
 

@@ -1,6 +1,5 @@
 """The package as it is installed: its version, its README, its command, and what happens without the extension."""
 
-import dataclasses
 import doctest
 import importlib
 import os
@@ -72,8 +71,8 @@ def test_a_required_extension_that_is_missing_is_an_error():
 def test_the_command_says_what_was_built():
     lines = python("-m", "imae_ext").stdout.splitlines()
     assert lines[0].startswith(f"imae_ext {imae_ext.__version__}, torch ")
-    assert re.fullmatch(r"CPU kernels: (baseline|avx2|avx512), \d+ threads", lines[1])
-    assert lines[2].startswith("CUDA kernels: ")
+    assert re.fullmatch(r"CPU: kernels for (baseline|avx2|avx512), \d+ threads", lines[1])
+    assert lines[2].startswith("CUDA: ")
 
 
 def test_the_operators_of_the_gpu_compile():
@@ -128,9 +127,6 @@ def test_readme_names_every_formula_and_function():
 def test_every_formula_of_the_extension_is_everywhere():
     """A formula that was added in one place only would be computed, but not exported or tested."""
     names = {name for name, *_ in compiled.formulas()}
-    for name, _, _, parameters in compiled.formulas():  # the same names and ranges, in the same order
-        own = dataclasses.fields(getattr(imae_ext, name))
-        assert parameters == [{"name": each.name, **each.metadata} for each in own]
     assert names <= set(imae_ext.__all__)
     assert names == {formula.__name__ for formula in reference.VALUE}
     assert names <= {type(g).__name__ for spec in FORMULAS for _, g in spec.build().terms}

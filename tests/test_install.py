@@ -47,13 +47,13 @@ def test_no_compiler(tmp_path):
     )
     assert done.returncode == 1
     no_compiler, without = done.stderr.splitlines()[-2:]
-    assert no_compiler.startswith("imae_ext: no C++ compiler, /nowhere/g++ was not found: install g++")
+    assert no_compiler.startswith("imae_ext: no C++ compiler: /nowhere/g++ was not found; install g++")
     assert without.startswith("imae_ext: IMAE_KERNELS=0 before the command installs without kernels")
     assert len(done.stderr.splitlines()) < 8, done.stderr
 
 
 def test_a_build_for_rocm_says_that_it_has_no_kernels():
-    code = "import runpy, sys, torch; torch.version.hip = '6.4'; sys.argv = ['setup.py', '--name']; runpy.run_path('setup.py')"
+    code = "import runpy, sys, torch; torch.version.hip = '6.4'; sys.argv[1:] = ['--name']; runpy.run_path('setup.py')"
     done = python("-c", code, IMAE_CUDA="0")
     assert "imae_ext: this torch is for ROCm, which has no kernels here" in done.stderr and "imae-ext" in done.stdout
 

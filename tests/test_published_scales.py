@@ -128,7 +128,7 @@ def test_imae_is_the_weight_of_the_paper():
     ("of", "said"),
     (
         (MAE, ("0.5 * MAE()", "DFT", "2508.05629", "1 - p")),
-        (NCE, ("NCE() + 0.5 * MAE()", "10 * NCE() + 0.5 *", "NCE() + RCE()")),
+        (NCE, ("NCE+MAE is ``NCE() + 0.5 * MAE()``", "10 * NCE() + 0.5 *", "NCE() + RCE()")),
         (CCE, ("Poly-1", "CCE() + (eps / 2) * MAE()")),
         (GCE, ("DFT", "AGCE(1e-6, q)", "half of MAE")),
         (Focal, ("softmax", "multi-class", "sigmoid")),

@@ -182,7 +182,7 @@ OURS = (
         ("test_contexts.py",),
     ),
     Fault(
-        "imae_ext/checks.py",
+        "imae_ext/hints.py",
         "or torch._C._len_torch_dispatch_stack() > 0",
         "or False",
         "labels looked at where they have no values",
@@ -415,8 +415,8 @@ OURS = (
     ),
     Fault(
         "imae_ext/formulas.py",
-        "tuple((coefficient * c, formula) for c, formula in self.terms)",
-        "tuple((coefficient, formula) for c, formula in self.terms)",
+        "tuple((c * own, formula) for own, formula in self.terms)",
+        "tuple((c, formula) for own, formula in self.terms)",
         "a combination times a factor forgets its own factors",
         ("test_mathematics.py", "test_ecosystem.py"),
     ),

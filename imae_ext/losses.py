@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 F = TypeVar("F", bound=Callable[..., Tensor])
+
+_call: Callable[..., Tensor] = inspect.unwrap(
+    robust_loss
+)  # the losses below have looked at their arguments' names themselves
+_cce, _mae, _mse, _nce = CCE(), MAE(), MSE(), NCE()
 
 
 @functools.lru_cache(maxsize=64, typed=True)  # typed: True is not 1.0
@@ -81,7 +87,7 @@ def imae_loss(
       >>> imae_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(10.1963)
     """
-    return robust_loss(logits, target, _formula(IMAE, T, eps), **options)
+    return _call(logits, target, _formula(IMAE, T, eps), **options)
 
 
 @_loss(CCE)
@@ -93,7 +99,7 @@ def cce_loss(logits: Tensor, target: Tensor, **options: Unpack[Options]) -> Tens
       >>> cce_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(0.2395)
     """
-    return robust_loss(logits, target, _formula(CCE), **options)
+    return _call(logits, target, _cce, **options)
 
 
 @_loss(MAE)
@@ -107,7 +113,7 @@ def mae_loss(logits: Tensor, target: Tensor, **options: Unpack[Options]) -> Tens
       >>> mae_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(0.4260)
     """
-    return robust_loss(logits, target, _formula(MAE), **options)
+    return _call(logits, target, _mae, **options)
 
 
 @_loss(MSE)
@@ -119,7 +125,7 @@ def mse_loss(logits: Tensor, target: Tensor, **options: Unpack[Options]) -> Tens
       >>> mse_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(0.0454)
     """
-    return robust_loss(logits, target, _formula(MSE), **options)
+    return _call(logits, target, _mse, **options)
 
 
 @_loss(GCE)
@@ -131,7 +137,7 @@ def gce_loss(logits: Tensor, target: Tensor, *, q: float = 0.7, **options: Unpac
       >>> gce_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(0.2205)
     """
-    return robust_loss(logits, target, _formula(GCE, q), **options)
+    return _call(logits, target, _formula(GCE, q), **options)
 
 
 @_loss(DM)
@@ -153,7 +159,7 @@ def dm_loss(
       >>> dm_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(10.3432)
     """
-    return robust_loss(logits, target, _formula(DM, beta, lambd, eps), **options)
+    return _call(logits, target, _formula(DM, beta, lambd, eps), **options)
 
 
 @_loss(RCE)
@@ -165,7 +171,7 @@ def rce_loss(logits: Tensor, target: Tensor, *, A: float = -math.log(1e-4), **op
       >>> rce_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(1.9619)
     """
-    return robust_loss(logits, target, _formula(RCE, A), **options)
+    return _call(logits, target, _formula(RCE, A), **options)
 
 
 @_loss(SCE)
@@ -184,7 +190,7 @@ def sce_loss(
       >>> sce_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(1.9859)
     """
-    return robust_loss(logits, target, _formula(SCE, alpha, beta), **options)
+    return _call(logits, target, _formula(SCE, alpha, beta), **options)
 
 
 @_loss(NCE)
@@ -196,7 +202,7 @@ def nce_loss(logits: Tensor, target: Tensor, **options: Unpack[Options]) -> Tens
       >>> nce_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(0.0508)
     """
-    return robust_loss(logits, target, _formula(NCE), **options)
+    return _call(logits, target, _nce, **options)
 
 
 @_loss(Focal)
@@ -208,7 +214,7 @@ def focal_loss(logits: Tensor, target: Tensor, *, gamma: float = 2.0, **options:
       >>> focal_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(0.0109)
     """
-    return robust_loss(logits, target, _formula(Focal, gamma), **options)
+    return _call(logits, target, _formula(Focal, gamma), **options)
 
 
 @_loss(TaylorCE)
@@ -220,7 +226,7 @@ def taylor_ce_loss(logits: Tensor, target: Tensor, *, t: int = 2, **options: Unp
       >>> taylor_ce_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(0.2357)
     """
-    return robust_loss(logits, target, _formula(TaylorCE, t), **options)
+    return _call(logits, target, _formula(TaylorCE, t), **options)
 
 
 @_loss(AGCE)
@@ -232,7 +238,7 @@ def agce_loss(logits: Tensor, target: Tensor, *, a: float = 1.0, q: float = 2.0,
       >>> agce_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(0.4033)
     """
-    return robust_loss(logits, target, _formula(AGCE, a, q), **options)
+    return _call(logits, target, _formula(AGCE, a, q), **options)
 
 
 @_loss(AUL)
@@ -244,7 +250,7 @@ def aul_loss(logits: Tensor, target: Tensor, *, a: float = 1.5, q: float = 0.9, 
       >>> aul_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(0.2241)
     """
-    return robust_loss(logits, target, _formula(AUL, a, q), **options)
+    return _call(logits, target, _formula(AUL, a, q), **options)
 
 
 @_loss(AEL)
@@ -256,7 +262,7 @@ def ael_loss(logits: Tensor, target: Tensor, *, a: float = 2.5, **options: Unpac
       >>> ael_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(0.7299)
     """
-    return robust_loss(logits, target, _formula(AEL, a), **options)
+    return _call(logits, target, _formula(AEL, a), **options)
 
 
 @_loss(LabelSmoothing)
@@ -270,4 +276,4 @@ def label_smoothing_loss(logits: Tensor, target: Tensor, *, eps: float = 0.1, **
       >>> label_smoothing_loss(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]))
       tensor(0.3729)
     """
-    return robust_loss(logits, target, _formula(LabelSmoothing, eps), **options)
+    return _call(logits, target, _formula(LabelSmoothing, eps), **options)

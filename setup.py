@@ -33,14 +33,15 @@ STABLE_ABI = "0x020b000000000000"  # the oldest torch that the binary runs on: 2
 SOURCES = [
     "module.cpp",
     "ops.cpp",
-    "loss.cpp",
+    "prepare.cpp",
+    "cpu/backend.cpp",
     "cpu/dispatch.cpp",
     "cpu/baseline.cpp",
     "cpu/avx2.cpp",
     "cpu/avx512.cpp",
 ]
 CUDA_SOURCES = [
-    "ops_cuda.cpp",
+    "cuda/backend.cpp",
     "cuda/dispatch.cu",
     "cuda/float64.cu",
     "cuda/float32.cu",
@@ -84,6 +85,7 @@ def flags() -> list[str]:
         "-fno-trapping-math",
         "-Wall",
         "-Wextra",
+        "-Werror=switch",  # a formula without a case must not compile
         "-Wno-unused-parameter",  # torch's headers
         "-Wno-psabi",  # vectors are passed between inlined functions only
         "-Wno-maybe-uninitialized",  # the intrinsics' headers

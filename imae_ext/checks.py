@@ -29,7 +29,7 @@ def check_options(formula: object, reduction: object, ignore_index: object = -10
         raise ValueError(f"imae_ext: expected ignore_index to be an int of 64 bits, got {ignore_index}")
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"imae_ext: expected reduction to be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    if reduction == "normalized" and not formula.margin:
+    if reduction == "normalized" and formula.needs_all_logits:
         raise ValueError(
             f"imae_ext: example weights (reduction 'normalized', row_stats) need formulas of p_y alone, got {formula!r}"
         )
@@ -50,7 +50,26 @@ def check_weight(weight: object, C: int | None = None) -> None:
         raise TypeError(f"imae_ext: expected weight of a floating dtype, got {weight.dtype}{hint}")
 
 
-def check_tensors(logits: object, target: object, weight: object) -> None:
+def check_sample_weight(sample_weight: object, target: Tensor) -> None:
+    """Check the weights of the samples."""
+    if sample_weight is None:
+        return
+    if not isinstance(sample_weight, Tensor):
+        raise TypeError(f"imae_ext: expected sample_weight to be a Tensor, got {type(sample_weight).__name__}")
+    if sample_weight.shape != target.shape:
+        raise ValueError(
+            f"imae_ext: expected sample_weight of shape {tuple(target.shape)}, a weight for each label, "
+            f"got {tuple(sample_weight.shape)}"
+        )
+    if sample_weight.dtype not in FLOATS:
+        raise TypeError(f"imae_ext: expected sample_weight of a floating dtype, got {sample_weight.dtype}")
+    if sample_weight.device != target.device:
+        raise ValueError(
+            f"imae_ext: expected sample_weight on {target.device}, where the logits are, got {sample_weight.device}"
+        )
+
+
+def check_tensors(logits: object, target: object, weight: object, sample_weight: object = None) -> None:
     """Check types, dtypes, shapes and devices."""
     for name, value in (("logits", logits), ("target", target)):
         if not isinstance(value, Tensor):
@@ -89,6 +108,7 @@ def check_tensors(logits: object, target: object, weight: object) -> None:
             f"imae_ext: expected weight on {logits.device}, where the logits are, got {weight.device}"
             f"{hints.elsewhere('weight')}"
         )
+    check_sample_weight(sample_weight, target)
 
 
 def check_labels(logits: Tensor, target: Tensor, ignore_index: int) -> None:
@@ -105,11 +125,17 @@ def check_labels(logits: Tensor, target: Tensor, ignore_index: int) -> None:
 
 
 def check(
-    logits: Tensor, target: Tensor, formula: Formula, weight: Tensor | None, ignore_index: int, reduction: str
+    logits: Tensor,
+    target: Tensor,
+    formula: Formula,
+    weight: Tensor | None,
+    sample_weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
 ) -> None:
     """Check everything that can be checked without waiting for a device, and with IMAE_EXT_DEBUG=1 the rest."""
     check_options(formula, reduction, ignore_index)
-    check_tensors(logits, target, weight)
+    check_tensors(logits, target, weight, sample_weight)
     at_hand = target.device.type == "cpu" or os.environ.get("IMAE_EXT_DEBUG") == "1"
     if at_hand and not hints.tracing():
         check_labels(logits, target, ignore_index)

@@ -17,9 +17,16 @@ def _of_loss(logits: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
 
 
 def _loss(
-    logits: Tensor, target: Tensor, weight: Tensor | None, formula: list[float], reduction: int, *_: Any
+    logits: Tensor,
+    target: Tensor,
+    formula: list[float],
+    weight: Tensor | None,
+    sample_weight: Tensor | None,
+    ignore_index: int,
+    reduction: int,
+    *_: Any,
 ) -> Tensor:
-    check_tensors(logits, target, weight)
+    check_tensors(logits, target, weight, sample_weight)
     return _of_loss(logits, target.shape if reduction == 0 else ())
 
 

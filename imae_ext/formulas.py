@@ -32,6 +32,8 @@ from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any, ClassVar
 
+import torch
+
 from . import hints
 from ._extension import compiled, stale
 
@@ -86,9 +88,9 @@ class Formula:
         )
 
     @property
-    def margin(self) -> bool:
-        """Whether the loss depends on ``p_y`` alone, so that examples have a weight."""
-        return not any(formula.needs_all_logits for _, formula in self.terms)
+    def needs_all_logits(self) -> bool:
+        """Whether the loss sees more of a row than ``p_y``; then examples have no weight."""
+        return any(formula._needs_all_logits for _, formula in self.terms)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Formula) and self.packed == other.packed
@@ -152,6 +154,11 @@ class Combination(Formula):
         for coefficient, formula in terms:
             number, _, *parameters = formula.packed
             packed += [number, coefficient, *parameters]
+        if compiled and not torch.compiler.is_compiling():  # traced, the operators refuse it when they run
+            try:
+                compiled.check_formula(packed)
+            except ValueError as error:
+                raise ValueError(f"imae_ext: {error}") from None
         object.__setattr__(self, "terms", terms)
         object.__setattr__(self, "packed", packed)
 
@@ -172,11 +179,10 @@ class SingleFormula(Formula):
     Attributes:
       number: what stands for the formula in exported models. No number is ever given another meaning or used again,
         and what its parameters are never changes: a formula that needs another parameter is another number.
-      needs_all_logits: whether the formula sees more of a row than ``p_y``.
     """
 
     number: ClassVar[int]
-    needs_all_logits: ClassVar[bool] = False
+    _needs_all_logits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -378,7 +384,7 @@ class LabelSmoothing(SingleFormula):
     """
 
     number = 12
-    needs_all_logits = True
+    _needs_all_logits = True
     eps: float = _parameter(0.1, 0, 1)
 
 
@@ -391,7 +397,7 @@ class NCE(SingleFormula):
     """
 
     number = 13
-    needs_all_logits = True
+    _needs_all_logits = True
 
 
 FORMULAS: dict[int, type[SingleFormula]] = {kind.number: kind for kind in SingleFormula.__subclasses__()}

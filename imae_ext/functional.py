@@ -69,7 +69,7 @@ def robust_loss(
         return reference.robust_loss(
             logits, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction
         )
-    return ops.loss(logits, target, (formula, weight, ignore_index, reduction))
+    return ops.loss(logits, target, (formula, weight, None, ignore_index, reduction))
 
 
 @explained
@@ -113,7 +113,7 @@ def value_and_grad(
       >>> grad
       tensor([[-0.1192,  0.1192]])
     """
-    options = (formula, weight, ignore_index, reduction)
+    options = (formula, weight, None, ignore_index, reduction)
     if compiled:
         return ops.value_and_grad(logits, target, options, out)
     checks.check(logits, target, *options)

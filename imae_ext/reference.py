@@ -31,7 +31,7 @@ class Row(NamedTuple):
     """What a formula sees of the rows; every tensor has shape (N,)."""
 
     u: Tensor  # margin, the log-odds of the labelled class
-    rest: Tensor  # sum over the other classes of -log p_j; 0 for a loss of margin formulas
+    rest: Tensor  # sum over the other classes of -log p_j; 0 where no formula needs all logits
     C: int
 
     @property
@@ -190,16 +190,21 @@ def not_ignored(target: Tensor, ignore_index: int) -> Tensor:
     return target != ignore_index
 
 
-def live_rows(target: Tensor, weight: Tensor | None, ignore_index: int, dtype: torch.dtype) -> Tensor:
-    """Whether each row counts: it is not ignored, and its class has another weight than 0 (in this dtype)."""
-    counts = not_ignored(target, ignore_index)
-    if weight is None:
-        return counts
-    return counts & (weight.to(dtype)[torch.where(counts, target, 0).clamp(0, len(weight) - 1)] != 0)
+def row_weights(
+    target: Tensor, weight: Tensor | None, sample_weight: Tensor | None, ignore_index: int, dtype: torch.dtype
+) -> Tensor:
+    """Return what each row is multiplied by, of the target's shape: 0 where its label is ignored."""
+    live = not_ignored(target, ignore_index)
+    w = torch.ones_like(target, dtype=dtype)
+    if weight is not None:
+        w = weight.to(dtype)[torch.where(live, target, 0).clamp(0, len(weight) - 1)]
+    if sample_weight is not None:
+        w = w * sample_weight.to(dtype)
+    return torch.where(live, w, 0.0)
 
 
 def rows(
-    logits: Tensor, target: Tensor, ignore_index: int, margin: bool, weight: Tensor | None = None
+    logits: Tensor, target: Tensor, ignore_index: int, needs_all_logits: bool, w: Tensor | None = None
 ) -> tuple[Row, Tensor, Tensor]:
     """Return the rows, whether each is not ignored, and its label (0 where it is), each of shape (N,)."""
     C = logits.shape[min(1, logits.dim() - 1)]
@@ -209,8 +214,8 @@ def rows(
     label = torch.where(live, target.reshape(-1), 0).long()
     y = label.clamp(0, C - 1)  # a label out of range gives NaN below, not an access out of bounds
     z = torch.where(live.unsqueeze(-1), z, 0.0)  # so that a NaN in an ignored row stays there
-    if weight is not None:  # nor does one leave a row of weight 0, which the derivative by the weight still sees
-        z = torch.where((weight.to(z.dtype)[y] != 0).unsqueeze(-1), z, z.detach())
+    if w is not None:  # nor does one leave a row of weight 0, which the derivative by the weight still sees
+        z = torch.where((w.reshape(-1) != 0).unsqueeze(-1), z, z.detach())
     own = y.unsqueeze(-1) == torch.arange(C, device=y.device)
     shift = torch.where(own, -torch.inf, z.detach()).logsumexp(-1, keepdim=True)
     z = z - torch.where(torch.isfinite(shift), shift, 0.0)  # then lse below is nearly 0, and u rounded nearly once
@@ -220,7 +225,7 @@ def rows(
     lse = torch.where(alone.unsqueeze(-1), 0.0, others).logsumexp(-1)
     u = torch.where(alone, z_y - z_y + torch.inf, z_y - lse)
     u = u * torch.where((z_y != torch.inf) & (lse != torch.inf) & (y == label), 1.0, torch.nan).to(u.dtype)
-    if margin:
+    if not needs_all_logits:
         return Row(u, torch.zeros_like(u), C), live, y
     # lse of all classes less each logit: from that of the others, the margin's softplus further
     to_all = torch.where(alone, z_y, -logsigmoid(-torch.where(alone, 0.0, u)))
@@ -229,6 +234,10 @@ def rows(
         to_each = torch.where(alone.unsqueeze(-1), to_each, 0.0)
     rest = torch.where(own, 0.0, to_all.unsqueeze(-1) + to_each).sum(-1)
     return Row(u, rest, C), live, y
+
+
+def _flat(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.reshape(-1)
 
 
 def _weighted(x: Tensor, w: Tensor) -> Tensor:
@@ -242,14 +251,16 @@ def robust_loss(
     formula: f.Formula,
     *,
     weight: Tensor | None = None,
+    sample_weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Compute what :func:`imae_ext.robust_loss` computes, in plain PyTorch; see there."""
-    check(logits, target, formula, weight, ignore_index, reduction)
-    row, live, y = rows(logits, target, ignore_index, formula.margin, weight)
-    w = torch.ones_like(row.u) if weight is None else weight.to(row.u.dtype)[y]
-    w = torch.where(live, w, 0.0)
+    check(logits, target, formula, weight, sample_weight, ignore_index, reduction)
+    dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
+    w = row_weights(target.reshape(-1), weight, _flat(sample_weight), ignore_index, dtype)
+    weighed = weight is not None or sample_weight is not None
+    row, live, _ = rows(logits, target, ignore_index, formula.needs_all_logits, w if weighed else None)
     values = torch.where(live, _weighted(_value(formula, row), w), 0.0)
     if reduction == "none":
         return values.reshape(target.shape)
@@ -263,7 +274,7 @@ def robust_loss(
 
 def row_stats(logits: Tensor, target: Tensor, formula: f.Formula, *, ignore_index: int = -100) -> RowStats:
     """Compute what :func:`imae_ext.row_stats` computes, in plain PyTorch; see there."""
-    check(logits, target, formula, None, ignore_index, "normalized")
-    row, live, _ = rows(logits.detach(), target, ignore_index, margin=True)
+    check(logits, target, formula, None, None, ignore_index, "normalized")
+    row, live, _ = rows(logits.detach(), target, ignore_index, needs_all_logits=False)
     p, w = (torch.where(live, x, 0.0).reshape(target.shape) for x in (row.p, _example_weight(formula, row)))
     return RowStats(p, w)

@@ -62,7 +62,15 @@ def test_target_out_of_range_in_row_stats():
 
 def test_labels_on_a_gpu_are_looked_at_only_when_debugging(monkeypatch):
     """On a device without values, where a look at them is an error of its own."""
-    arguments = torch.empty(4, 3, device="meta"), torch.zeros(4, device="meta").long(), FORMULA, None, -100, "mean"
+    arguments = (
+        torch.empty(4, 3, device="meta"),
+        torch.zeros(4, device="meta").long(),
+        FORMULA,
+        None,
+        None,
+        -100,
+        "mean",
+    )
     checks.check(*arguments)
     monkeypatch.setenv("IMAE_EXT_DEBUG", "1")
     with pytest.raises(RuntimeError, match="meta"):
@@ -91,7 +99,7 @@ def test_more_classes_than_32_bits_count(entry):
 def test_scaling_what_is_no_gradient(of, by):
     grad = torch.ones(4, 8)
     with pytest.raises(RuntimeError, match="imae_ext: refused"):
-        torch.ops.imae_ext.scale_(of(grad), by, torch.zeros(4, dtype=torch.long), None, -100)
+        torch.ops.imae_ext.scale_(of(grad), by, torch.zeros(4, dtype=torch.long), None, None, -100)
     assert (grad == 1).all()
 
 

@@ -80,7 +80,7 @@ def test_the_operators_of_the_gpu_compile():
     version = re.search(r'STABLE_ABI = "(\w+)"', (ROOT / "setup.py").read_text())[1]
     flags = ["-std=c++20", "-fvisibility=hidden", "-Wall", "-Werror", f"-DTORCH_TARGET_VERSION={version}"]
     includes = [f"-isystem{path}" for path in cpp_extension.include_paths()]
-    source = str(ROOT / "csrc/ops_cuda.cpp")
+    source = str(ROOT / "csrc/cuda/backend.cpp")
     done = subprocess.run(["g++", *flags, *includes, "-fsyntax-only", source], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -97,7 +97,7 @@ def run(kernels: Kernels, case: Case, target: torch.Tensor | None = None):
         upstream = torch.full_like(loss, 0.75)
         if loss.ndim:
             upstream = torch.linspace(-1.5, 2.5, loss.numel(), dtype=loss.dtype).view_as(loss)
-        made["grad"] = kernels.backward(logits, target, made, upstream, weight)
+        made["grad"] = kernels.backward(logits, target, made, upstream)
         upstream = upstream.double().numpy().reshape(-1) if upstream.ndim else upstream.item()
     assert torch.equal(before.nan_to_num(nan=12345.0), logits.nan_to_num(nan=12345.0)), "the logits were written to"
     wanted = expected(case.formula, logits, target, weight=weight, reduction=case.reduction, grad_output=upstream)
@@ -253,7 +253,7 @@ def test_row_statistics(kernels, case):
     made = kernels.forward(logits, target, tuple(case.formula.build().packed), stats=True)
     stats = expected(case.formula, logits, target, reduction="none").table
     kept = target.reshape(-1) != -100
-    for name, wanted in (("p", stats.p_y), ("weight", stats.weight)):
+    for name, wanted in (("p", stats.p_y), ("example_weight", stats.weight)):
         got = made[name].reshape(-1)
         assert (got[~kept] == 0).all()
         relative = 1e-12 if case.dtype == torch.float64 else 2e-5
@@ -306,12 +306,12 @@ def test_rows_left_out_are_0_whatever_comes_from_above(kernels, dtype, shape, na
         assert made["loss"].isfinite() and torch.equal(saved["loss"], made["loss"])
         assert (made["grad"][out] == 0).all() and made["grad"][~out].isfinite().all()
         assert (values == 0).eq(out[:, 0]).all()
-        once = kernels.backward(logits, target, saved, torch.ones_like(saved["loss"]), weight)
+        once = kernels.backward(logits, target, saved, torch.ones_like(saved["loss"]))
         for value in (INF, -INF, NAN, 0.0, 1.0, 2.0):
             factor = torch.full_like(saved["loss"], value)
             scaled = made["grad"].clone()
-            kernels.scale_(scaled, factor, target, weight)
-            for grad in (scaled, kernels.backward(logits, target, saved, factor, weight)):
+            kernels.scale_(scaled, factor, target, class_weight=weight)
+            for grad in (scaled, kernels.backward(logits, target, saved, factor)):
                 assert (grad[out] == 0).all(), value
                 near = 4 * torch.finfo(dtype).eps
                 torch.testing.assert_close(grad[~out], (once * value)[~out], rtol=near, atol=1e-6, equal_nan=True)

@@ -169,7 +169,7 @@ def _draw_weights(archives: Sequence[Archive], folder: Path) -> list[Path]:
     for one in archives:
         recipes = [run.result.recipe for run in one.runs]
         formulas = {label(recipe.formula): recipe.formula for recipe in recipes if isinstance(recipe.formula, Formula)}
-        weighing = {name: formula for name, formula in formulas.items() if formula.margin}
+        weighing = {name: formula for name, formula in formulas.items() if not formula.needs_all_logits}
         if weighing and frozenset(weighing) not in drawn:
             drawn[frozenset(weighing)] = path = folder / f"{one.name}-weights.png"
             weight_curves(weighing, path)

@@ -179,7 +179,7 @@ def traced_reference(logits: Tensor, target: Tensor) -> LossOf:
     """
 
     def unchecked(logits: Tensor, target: Tensor) -> Tensor:
-        row, live, _ = reference.rows(logits, target, ignore_index=-100, margin=True)
+        row, live, _ = reference.rows(logits, target, ignore_index=-100, needs_all_logits=False)
         values = reference.VALUE[type(IMAE)](row, *IMAE.packed[2:])
         return torch.where(live, values, 0.0).sum() / live.sum()
 

@@ -22,7 +22,7 @@ from fault import Fault
 from faults import FAULTS
 
 ROOT = Path(__file__).parents[2]
-DISPATCH = """#include "../kernels.h"
+DISPATCH = """#include "instruction_sets.h"
 namespace imae {
 extern const CpuKernels baseline_kernels;
 const CpuKernels& cpu_kernels() { return baseline_kernels; }

@@ -62,6 +62,7 @@ RowsCall = structure(
     ("target_is_int32", c_int64),
     ("ignore_index", c_int64),
     ("class_weight", c_void_p),
+    ("sample_weight", c_void_p),
     ("grad", c_void_p),
 )
 ForwardCall = structure(
@@ -69,7 +70,7 @@ ForwardCall = structure(
     ("rows", RowsCall),
     ("formula", POINTER(c_double)),
     ("formula_count", c_int64),
-    *((name, c_void_p) for name in ("value", "coefficients", "p", "weight")),
+    *((name, c_void_p) for name in ("value", "coefficients", "p", "example_weight")),
     ("divide_by", c_int64),
     ("mean_gradient", c_int64),
     ("loss", c_void_p),
@@ -84,6 +85,7 @@ BackwardCall = structure(
 ScaleCall = structure(
     "ScaleCall",
     ("rows", RowsCall),
+    ("count", c_int64),
     ("by", c_void_p),
     ("by_is_double", c_int64),
 )
@@ -116,7 +118,12 @@ class Kernels:
             raise RuntimeError(error.decode())
 
     def _rows(
-        self, logits: Tensor, target: Tensor, grad: Tensor | None, class_weight: Tensor | None = None
+        self,
+        logits: Tensor,
+        target: Tensor,
+        grad: Tensor | None,
+        class_weight: Tensor | None = None,
+        sample_weight: Tensor | None = None,
     ) -> Structure:
         def integers(values: tuple[int, ...]) -> ctypes.Array[c_int64]:
             return (c_int64 * len(values))(*values)
@@ -134,6 +141,7 @@ class Kernels:
             target.dtype == torch.int32,
             -100,
             pointer(class_weight),
+            pointer(sample_weight),
             pointer(grad),
         )
 
@@ -162,14 +170,15 @@ class Kernels:
         formula: tuple[float, ...],
         *,
         class_weight: Tensor | None = None,
+        sample_weight: Tensor | None = None,
         reduction: int = MEAN,
         grad: bool = False,
         save: bool = False,
         stats: bool = False,
     ) -> dict[str, Tensor]:
-        """Whatever is asked for of: loss, grad; coefficients and divisor (save); p and weight (stats)."""
+        """Whatever is asked for of: loss, grad; coefficients and divisor (save); p and example_weight (stats)."""
         logits, target, gradient = self._inputs(logits, target, grad)
-        rows = self._rows(logits, target, gradient, class_weight)
+        rows = self._rows(logits, target, gradient, class_weight, sample_weight)
         N, reduces = target.numel(), reduction != NONE and not stats
         made: dict[str, Tensor] = {}
         if not stats:
@@ -177,7 +186,8 @@ class Kernels:
         if save:
             made["coefficients"], made["divisor"] = unwritten(N, 4, like=logits), unwritten(like=logits)
         if stats:
-            made["p"], made["weight"] = unwritten(*target.shape, like=logits), unwritten(*target.shape, like=logits)
+            made["p"] = unwritten(*target.shape, like=logits)
+            made["example_weight"] = unwritten(*target.shape, like=logits)
         self._run(
             "run_forward",
             ForwardCall(
@@ -187,7 +197,7 @@ class Kernels:
                 None if reduces else pointer(made.get("loss")),
                 pointer(made.get("coefficients")),
                 pointer(made.get("p")),
-                pointer(made.get("weight")),
+                pointer(made.get("example_weight")),
                 0 if stats else DIVIDE_BY[reduction],
                 gradient is not None and reduction == MEAN,
                 pointer(made["loss"]) if reduces else None,
@@ -198,16 +208,9 @@ class Kernels:
             made["grad"] = gradient
         return made
 
-    def backward(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        saved: dict[str, Tensor],
-        grad_output: Tensor,
-        class_weight: Tensor | None = None,
-    ) -> Tensor:
+    def backward(self, logits: Tensor, target: Tensor, saved: dict[str, Tensor], grad_output: Tensor) -> Tensor:
         logits, target, grad = self._inputs(logits, target, True)
-        rows = self._rows(logits, target, grad, class_weight)
+        rows = self._rows(logits, target, grad)
         grad_output = grad_output.contiguous()
         self._run(
             "run_backward",
@@ -221,6 +224,14 @@ class Kernels:
         )
         return grad
 
-    def scale_(self, grad: Tensor, by: Tensor, target: Tensor, class_weight: Tensor | None = None) -> None:
-        rows = self._rows(grad, target, grad, class_weight)
-        self._run("run_scale", ScaleCall(rows, by.data_ptr(), by.dtype == torch.float64))
+    def scale_(
+        self,
+        grad: Tensor,
+        by: Tensor,
+        target: Tensor,
+        *,
+        class_weight: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> None:
+        rows = self._rows(grad, target, grad, class_weight, sample_weight)
+        self._run("run_scale", ScaleCall(rows, grad.numel(), by.data_ptr(), by.dtype == torch.float64))

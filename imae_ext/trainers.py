@@ -50,10 +50,11 @@ def classification_loss(formula: Loss, *, weight: Tensor | None = None, ignore_i
       >>> from imae_ext import IMAE
       >>> compute_loss = classification_loss(IMAE(T=8.0))
       >>> logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]], requires_grad=True)
-      >>> compute_loss({"logits": logits}, torch.tensor([0, -100]), num_items_in_batch=4)
-      tensor(2.5491, grad_fn=<DivBackward0>)
-      >>> compute_loss({"logits": logits}, torch.tensor([-100, -100]), num_items_in_batch=0)
-      tensor(0., grad_fn=<DivBackward0>)
+      >>> loss = compute_loss({"logits": logits}, torch.tensor([0, -100]), num_items_in_batch=4)
+      >>> loss.detach()
+      tensor(2.5491)
+      >>> compute_loss({"logits": logits}, torch.tensor([-100, -100]), num_items_in_batch=0).detach()
+      tensor(0.)
 
     References:
       ``compute_loss_func`` of transformers' Trainer, since 4.46.
@@ -128,14 +129,30 @@ class TrainerLoss:
         labels = labels.to(logits.device)
         if self.shift:
             labels = torch.nn.functional.pad(labels, (0, 1), value=self.ignore_index)[..., 1:]
-        weight = None if self.weight is None else self.weight.to(logits.device)
+        number = labels.ne(self.ignore_index).sum() if num_items_in_batch is None else num_items_in_batch
         classes_second = logits if logits.ndim < 3 else logits.movedim(-1, 1)
-        total = robust_loss(
-            classes_second, labels, self.formula, weight=weight, ignore_index=self.ignore_index, reduction="sum"
+        return robust_loss(
+            classes_second,
+            labels,
+            self.formula,
+            weight=self._weight_over(number, logits),
+            ignore_index=self.ignore_index,
+            reduction="sum",
         )
-        if num_items_in_batch is None:
-            num_items_in_batch = labels.ne(self.ignore_index).sum()
-        return total / _at_least_one(num_items_in_batch, total)
+
+    def _weight_over(self, number: Tensor | float, logits: Tensor) -> Tensor:
+        """Return the class weights divided by the number of labels, (C,).
+
+        To divide the loss instead would cost a pass over the whole gradient, to scale it.
+        """
+        options: dict[str, Any] = {
+            "device": logits.device,
+            "dtype": torch.float64 if logits.dtype is torch.float64 else torch.float32,
+        }
+        share = torch.as_tensor(_at_least_one(number), **options).reciprocal()
+        if self.weight is None:
+            return share.expand(logits.shape[-1])
+        return self.weight.to(**options) * share
 
 
 def _logits(outputs: Any) -> Tensor:
@@ -153,8 +170,8 @@ def _logits(outputs: Any) -> Tensor:
     return found
 
 
-def _at_least_one(number: Tensor | float, total: Tensor) -> Tensor | float:
-    """Return what to divide by: labels there are none of are no reason to divide by 0."""
+def _at_least_one(number: Tensor | float) -> Tensor | float:
+    """Return what to divide by: where there are no labels, that is no reason to divide by 0."""
     if not isinstance(number, Tensor):
         if not number >= 0:
             raise ValueError(f"imae_ext: expected a num_items_in_batch of 0 or more, got {number!r}")
@@ -165,4 +182,4 @@ def _at_least_one(number: Tensor | float, total: Tensor) -> Tensor | float:
             "torch.nn.DataParallel has it; the trainer would then multiply the loss by the number of GPUs: "
             "start it by torchrun, a process for each GPU"
         )
-    return number.reshape(()).to(total.device, total.dtype).clamp(min=1)
+    return number.reshape(()).clamp(min=1)

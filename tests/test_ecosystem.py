@@ -53,7 +53,8 @@ def test_documented_example_runs(heading, code):
 
 def test_every_tool_has_its_example():
     headings = {heading for heading, _ in examples()}
-    assert {"torch.compile", "transformers", "TRL", "Lightning", "skorch", "timm", "DistributedDataParallel"} <= headings
+    tools = {"torch.compile", "transformers", "TRL", "Lightning", "skorch", "timm", "DistributedDataParallel"}
+    assert tools <= headings
 
 
 # --- other packages, by their signatures ------------------------------------------------------------------------

@@ -17,6 +17,7 @@ transformers = pytest.importorskip("transformers")
 trl = pytest.importorskip("trl")
 
 STEPS, ACCUMULATED, LENGTH, VOCABULARY = 3, 4, 12, 50
+AS_IT_IS = {"skip_prepare_dataset": True}  # else TRL drops rows without labels that it can see beforehand
 
 
 def causal_model() -> torch.nn.Module:
@@ -146,7 +147,7 @@ def fine_tuned(kind, tmp_path, rows) -> tuple[Tensor, list[float]]:
     import datasets
 
     model = causal_model()
-    arguments = trl.SFTConfig(**options(tmp_path, bf16=False, gradient_checkpointing=False, max_length=LENGTH))
+    arguments = trl.SFTConfig(**options(tmp_path, bf16=False, dataset_kwargs=AS_IT_IS))
     trainer = kind(model, arguments, train_dataset=datasets.Dataset.from_list(rows), processing_class=tokenizer())
     trainer.train()
     return weights(model), [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -179,7 +180,7 @@ def test_trls_dft_is_half_of_mae_in_gradient(tmp_path):
 
     ours, _ = fine_tuned(Half, tmp_path, causal_rows())
     model = causal_model()
-    arguments = trl.SFTConfig(**options(tmp_path, bf16=False, loss_type="dft", gradient_checkpointing=False))
+    arguments = trl.SFTConfig(**options(tmp_path, bf16=False, loss_type="dft", dataset_kwargs=AS_IT_IS))
     rows = datasets.Dataset.from_list(causal_rows())
     OrderedSFTTrainer(model, arguments, train_dataset=rows, processing_class=tokenizer()).train()
     assert (ours - weights(model)).abs().max() < 1e-6 and (ours - weights(causal_model())).abs().max() > 1e-5

@@ -37,6 +37,7 @@ test-cuda: build
 
 # The losses inside the real transformers, TRL, timm, Lightning and skorch; the torch that is there stays.
 ecosystem: build
+	mkdir -p build
 	$(PY) -c 'import torch; print("torch==" + torch.__version__)' > build/torch.txt
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt -r requirements/ecosystem.txt -c build/torch.txt
 	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest tests/ecosystem $(ARGS)

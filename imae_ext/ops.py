@@ -202,9 +202,16 @@ def _wants_grad(weight: Tensor | None) -> bool:
     return weight is not None and getattr(weight, "requires_grad", False)
 
 
+def _plain(options: Options) -> Options:
+    """Make ignore_index a plain integer, or refuse it: the operators would cut 1.7 to 1."""
+    if type(options[3]) is int:
+        return options
+    return *options[:3], checks.as_label(options[3]), options[4]
+
+
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     """Compute the loss, differentiable with respect to the logits."""
-    _, weight, sample_weight, _, _ = options
+    _, weight, sample_weight, _, _ = options = _plain(options)
     if _wants_grad(weight) or _wants_grad(sample_weight) or _transforming() or forward_ad._current_level >= 0:
         return _reference(logits, target, options)
     if _compiling():
@@ -223,12 +230,16 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
 
 def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor | None) -> Pair:
     """Compute the loss and its gradient, into `out` if given, outside autograd."""
-    *_, ignore_index, reduction = options
+    *_, ignore_index, reduction = options = _plain(options)
+    if _compiling():  # what is refused while tracing can be said; later, it could not
+        checks.check(logits, target, *options)
+        if out is not None:
+            checks.check_out(logits, out)
     try:
         logits = logits.detach()
         arguments = _arguments(logits, target, options)
         if reduction == "normalized":
-            if out is not None and not _compiling():
+            if out is not None:
                 checks.check_out(logits, out)
             value, *rows = _forward_save(*arguments)
             grad = _backward(logits, target, *rows, torch.ones_like(value), ignore_index)
@@ -252,6 +263,10 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
 
 def row_stats(logits: Tensor, target: Tensor, formula: Formula, ignore_index: int) -> Pair:
     """Compute p_y and the example weight of each row."""
+    if type(ignore_index) is not int:
+        ignore_index = checks.as_label(ignore_index)
+    if _compiling():
+        checks.check(logits, target, formula, None, None, ignore_index, "normalized")
     try:
         return cast(Pair, _row_stats(logits.detach(), target, formula.packed, ignore_index))
     except _REFUSALS:

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from . import formulas as f
-from .checks import check
+from .checks import as_label, check, not_ignored
 from .stats import RowStats
 
 
@@ -131,7 +131,10 @@ def _focal(row: Row, gamma: float) -> Tensor:
 
 
 def _label_smoothing(row: Row, eps: float) -> Tensor:
-    smoothed = eps / row.C * (row.nlp + row.rest) if eps > 0 else 0.0  # which is infinite where a class is masked
+    limits = torch.finfo(row.u.dtype)
+    if eps <= limits.tiny * limits.eps / 2:  # 0 in this dtype; and the sum is infinite where a class is masked
+        return row.nlp
+    smoothed = eps * (row.nlp + row.rest) / row.C
     return (1 - eps) * row.nlp + smoothed
 
 
@@ -181,13 +184,6 @@ def _example_weight(loss: f.Formula, row: Row) -> Tensor:
             slope = torch.func.grad(lambda u, g=g: -VALUE[type(g)](row._replace(u=u), *g.packed[2:]).sum())(row.u)
             total = total + c * 2 * slope
     return total
-
-
-def not_ignored(target: Tensor, ignore_index: int) -> Tensor:
-    """Whether each label is another than `ignore_index`, which int32 labels may not be able to hold."""
-    if target.dtype is torch.int32 and not -(2**31) <= ignore_index < 2**31:
-        return torch.ones_like(target, dtype=torch.bool)
-    return target != ignore_index
 
 
 def row_weights(
@@ -256,6 +252,7 @@ def robust_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """Compute what :func:`imae_ext.robust_loss` computes, in plain PyTorch; see there."""
+    ignore_index = as_label(ignore_index)
     check(logits, target, formula, weight, sample_weight, ignore_index, reduction)
     dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
     w = row_weights(target.reshape(-1), weight, _flat(sample_weight), ignore_index, dtype)
@@ -274,6 +271,7 @@ def robust_loss(
 
 def row_stats(logits: Tensor, target: Tensor, formula: f.Formula, *, ignore_index: int = -100) -> RowStats:
     """Compute what :func:`imae_ext.row_stats` computes, in plain PyTorch; see there."""
+    ignore_index = as_label(ignore_index)
     check(logits, target, formula, None, None, ignore_index, "normalized")
     row, live, _ = rows(logits.detach(), target, ignore_index, needs_all_logits=False)
     p, w = (torch.where(live, x, 0.0).reshape(target.shape) for x in (row.p, _example_weight(formula, row)))

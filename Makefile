@@ -12,7 +12,7 @@ endif
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 export PATH := $(dir $(PY)):$(PATH)
 
-.PHONY: build demo test ecosystem test-cuda sanitize figures bench lint format clean
+.PHONY: build demo test ecosystem test-cuda fuzz sanitize figures bench lint format clean
 
 $(CURDIR)/.venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -41,6 +41,13 @@ ecosystem: build
 	$(PY) -c 'import torch; print("torch==" + torch.__version__)' > build/torch.txt
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt -r requirements/ecosystem.txt -c build/torch.txt
 	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest tests/ecosystem $(ARGS)
+
+# Random calls, valid and invalid, for SECONDS; a failure prints the line that repeats it.
+SECONDS ?= 60
+SEED ?= $(shell date +%s)
+fuzz: build
+	$(PIP) -r requirements/demo.txt -r requirements/test.txt
+	OMP_NUM_THREADS=1 $(PY) tests/fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
 
 sanitize: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt

@@ -182,13 +182,15 @@ def check_out(logits: Tensor, out: Tensor) -> None:
         raise ValueError("imae_ext: expected an out that does not require a gradient; detach() it")
     if _share_memory(logits, out):
         raise ValueError("imae_ext: expected out to share no memory with the logits")
+    if out.is_neg():
+        raise ValueError("imae_ext: expected an out whose negative bit is not set; pass out.resolve_neg()")
     if _overlaps_itself(out):
         raise ValueError(f"imae_ext: expected out to have a place for each number, got strides {out.stride()}")
 
 
 def _share_memory(x: Tensor, y: Tensor) -> bool:
     if torch.compiler.is_compiling():  # a traced tensor has a storage, but no address
-        return x is y or torch._C._is_alias_of(x, y)  # type: ignore[attr-defined,no-any-return]
+        return x is y or torch._C._is_alias_of(x, y)  # type: ignore[attr-defined]
     begin, end = _extent(x)
     other_begin, other_end = _extent(y)
     return max(begin, other_begin) < min(end, other_end)

@@ -10,7 +10,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent / "fuzz"))
 import run
 
-VALID, INVALID, PARTS = 3000, 1500, 6
+VALID, INVALID, PARTS = 2400, 1000, 6
 
 
 @pytest.mark.parametrize("part", range(PARTS))

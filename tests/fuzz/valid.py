@@ -224,7 +224,12 @@ def check(call: Call) -> None:
     if bool(out.all()) and divides:
         assert bool(loss.isnan()), "a mean over no rows"
     else:
-        assert_within(loss.reshape(-1) if options["reduction"] == "none" else loss, wanted.loss, slack * wanted.loss_allowed, "loss")
+        assert_within(
+            loss.reshape(-1) if options["reduction"] == "none" else loss,
+            wanted.loss,
+            slack * wanted.loss_allowed,
+            "loss",
+        )
     if "grad" in made:
         grad = made["grad"]
         assert grad.shape == call.logits.shape and grad.dtype == dtype, "the gradient's shape and dtype"
@@ -245,7 +250,9 @@ def _smoothing(call: Call) -> float:
 
 
 def _table(spec: Spec, call: Call, kept: Tensor):
-    return oracle64(spec.terms, exact(rows(call.logits.resolve_neg()))[kept.numpy()], call.target.long().reshape(-1)[kept].numpy())
+    return oracle64(
+        spec.terms, exact(rows(call.logits.resolve_neg()))[kept.numpy()], call.target.long().reshape(-1)[kept].numpy()
+    )
 
 
 def _over_terms(spec: Spec, of):

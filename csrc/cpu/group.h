@@ -1,5 +1,10 @@
 // How the rows are divided: a group fills the lanes of a vector, a block takes some groups through every step together.
 #pragma once
+#include "../formulas.h"
+#include "../kernels.h"
+#include "elements.h"
+#include "isa.h"
+#include "simd.h"
 
 namespace imae::IMAE_ISA {
 

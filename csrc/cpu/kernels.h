@@ -1,18 +1,17 @@
-// The CPU kernels for one instruction set. Each file that includes this defines
-//   IMAE_ISA           the namespace, so that the copies do not meet
-//   IMAE_VECTOR_BYTES  16, 32 or 64
-// and has already included the standard headers and chosen the target.
+// The CPU kernels for one instruction set. Each file that includes this has included std.h, then chosen the target,
+// then defined IMAE_ISA and IMAE_VECTOR_BYTES, which isa.h explains.
 //
 // Rows are taken in groups. A group's softmax sums are gathered into vectors with a lane for each row, the formulas
 // are evaluated once for the whole group, and its gradient is written while its exponentials are still in the cache.
 #pragma once
-
+#include "../formulas.h"
 #include "../kernels.h"
-#include "simd.h"
 #include "elements.h"
 #include "group.h"
-#include "sweeps.h"
+#include "isa.h"
 #include "lanes.h"
+#include "simd.h"
+#include "sweeps.h"
 #include "targets.h"
 
 namespace imae::IMAE_ISA {

@@ -2,6 +2,12 @@
 // Rows that lie next to one another (a strided class dimension) are read and written where they are; others go
 // through a transposed tile.
 #pragma once
+#include "../kernels.h"
+#include "elements.h"
+#include "group.h"
+#include "isa.h"
+#include "simd.h"
+#include "sweeps.h"
 
 namespace imae::IMAE_ISA {
 

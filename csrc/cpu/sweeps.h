@@ -2,6 +2,10 @@
 // Exponentials are kept in scratch memory, a slot for each vector: two vectors as a Pair orders them while there are
 // two, then single ones. The last of those ends with the row and may repeat classes of the one before.
 #pragma once
+#include "elements.h"
+#include "group.h"
+#include "isa.h"
+#include "simd.h"
 
 namespace imae::IMAE_ISA {
 

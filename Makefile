@@ -15,8 +15,7 @@ export PATH := $(dir $(PY)):$(PATH)
 # Arguments of pytest, or words that choose faults.
 ARGS ?=
 # Tests that need seconds, not minutes, and together see a wrong formula, layout, option or gradient.
-QUICK := case_table contract_values contract_autograd contract_parameters contract_precision cross_entropy mathematics \
-	parameter_ranges shipped_bugs
+QUICK := case_table contract_autograd contract_parameters cross_entropy mathematics shipped_bugs
 # What is longer than CI may take, those of them that this file has.
 NIGHTLY := $(shell sed -nE 's/^(faults|figures|ecosystem|fuzz|wheels|matrix|test-arm|test-slow):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 

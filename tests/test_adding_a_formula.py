@@ -30,7 +30,7 @@ def apply(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     (diff,) = re.findall(
         r"^```diff\n(.*?)^```", (ROOT / "docs/adding_a_formula.md").read_text(), re.MULTILINE | re.DOTALL
     )
-    command = ["git", "apply", "--unidiff-zero", "-p1", *options, "-"]
+    command = ["git", "apply", "-p1", *options, "-"]
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent)}  # outside of any repository
     return subprocess.run(command, cwd=folder, input=diff, env=environment, capture_output=True, text=True)
 

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "kernels.h"
+#include "rows.h"
 
 namespace imae {
 

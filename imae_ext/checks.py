@@ -12,7 +12,8 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from .formulas import Formula, Loss
+from . import hints
+from .formulas import Formula
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2, "normalized": 3}
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -20,16 +21,15 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 def check_options(formula: object, reduction: object, ignore_index: object = -100) -> None:
     """Check the arguments that are not tensors."""
-    if not isinstance(formula, Loss):
-        hint = f"; write {formula.__name__}()" if isinstance(formula, type) and issubclass(formula, Formula) else ""
-        raise TypeError(f"imae_ext: expected a formula such as imae_ext.IMAE(8.0), got {formula!r}{hint}")
+    if not isinstance(formula, Formula):
+        raise TypeError(f"imae_ext: expected a formula such as imae_ext.IMAE(8.0), {hints.not_a_formula(formula)}")
     if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
         raise TypeError(f"imae_ext: expected ignore_index to be an int, got {ignore_index!r}")
     if not -(2**63) <= int(ignore_index) < 2**63:
         raise ValueError(f"imae_ext: expected ignore_index to be an int of 64 bits, got {ignore_index}")
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"imae_ext: expected reduction to be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    if reduction == "normalized" and not formula.margin:
+    if reduction == "normalized" and formula.needs_all_logits:
         raise ValueError(
             f"imae_ext: example weights (reduction 'normalized', row_stats) need formulas of p_y alone, got {formula!r}"
         )
@@ -40,52 +40,75 @@ def check_weight(weight: object, C: int | None = None) -> None:
     if weight is None:
         return
     if not isinstance(weight, Tensor):
-        raise TypeError(f"imae_ext: expected weight to be a Tensor, got {type(weight).__name__}")
+        hint = hints.not_a_tensor("weight", weight)
+        raise TypeError(f"imae_ext: expected weight to be a Tensor, got {type(weight).__name__}{hint}")
     if weight.dim() != 1 or C not in (None, len(weight)):
-        raise ValueError(f"imae_ext: expected weight of shape ({C or 'C'},), got {tuple(weight.shape)}")
+        hint = hints.weight_of_wrong_shape(weight, C)
+        raise ValueError(f"imae_ext: expected weight of shape ({C or 'C'},), got {tuple(weight.shape)}{hint}")
     if weight.dtype not in FLOATS:
-        raise TypeError(f"imae_ext: expected weight of a floating dtype, got {weight.dtype}")
+        hint = "; pass weight.float()"
+        raise TypeError(f"imae_ext: expected weight of a floating dtype, got {weight.dtype}{hint}")
 
 
-def check_tensors(logits: object, target: object, weight: object) -> None:
+def check_sample_weight(sample_weight: object, target: Tensor) -> None:
+    """Check the weights of the samples."""
+    if sample_weight is None:
+        return
+    if not isinstance(sample_weight, Tensor):
+        raise TypeError(f"imae_ext: expected sample_weight to be a Tensor, got {type(sample_weight).__name__}")
+    if sample_weight.shape != target.shape:
+        raise ValueError(
+            f"imae_ext: expected sample_weight of shape {tuple(target.shape)}, a weight for each label, "
+            f"got {tuple(sample_weight.shape)}"
+        )
+    if sample_weight.dtype not in FLOATS:
+        raise TypeError(f"imae_ext: expected sample_weight of a floating dtype, got {sample_weight.dtype}")
+    if sample_weight.device != target.device:
+        raise ValueError(
+            f"imae_ext: expected sample_weight on {target.device}, where the logits are, got {sample_weight.device}"
+        )
+
+
+def check_tensors(logits: object, target: object, weight: object, sample_weight: object = None) -> None:
     """Check types, dtypes, shapes and devices."""
     for name, value in (("logits", logits), ("target", target)):
         if not isinstance(value, Tensor):
-            raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}")
+            hint = hints.not_a_tensor(name, value)
+            raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}{hint}")
     assert isinstance(logits, Tensor) and isinstance(target, Tensor)
     if logits.dtype not in FLOATS:
-        hint = "; the logits come first, then the target" if target.dtype in FLOATS else ""
         raise TypeError(
-            f"imae_ext: expected logits of dtype float64, float32, float16 or bfloat16, got {logits.dtype}{hint}"
+            f"imae_ext: expected logits of dtype float64, float32, float16 or bfloat16, got {logits.dtype}"
+            f"{hints.logits_of_wrong_dtype(logits, target)}"
         )
-    classes = min(1, logits.dim() - 1)
-    if target.dtype not in (torch.int64, torch.int32):
-        probabilities = target.is_floating_point() and target.shape == logits.shape
-        hint = "class probabilities are not supported" if probabilities else "if it holds classes, pass target.long()"
-        raise TypeError(f"imae_ext: expected target of dtype int64 or int32, got {target.dtype}; {hint}")
     if logits.dim() == 0:
         raise ValueError("imae_ext: expected logits of shape (N, C), (C,) or (N, C, d1, ...), got a scalar")
+    classes = min(1, logits.dim() - 1)
     shape = (*logits.shape[:1], *logits.shape[2:]) if logits.dim() > 1 else ()
+    if target.dtype not in (torch.int64, torch.int32):
+        hint = hints.target_of_wrong_kind(logits, target, shape)
+        raise TypeError(f"imae_ext: expected target of dtype int64 or int32, got {target.dtype}{hint}")
     if tuple(target.shape) != tuple(shape):
-        hint = ""
-        if target.shape == logits.shape:
-            hint = f"; if it is one-hot, pass target.argmax({classes})"
-        elif target.shape == logits.shape[:-1]:
-            hint = "; if the classes are last, pass logits.movedim(-1, 1)"
-        elif target.dim() == logits.dim() and tuple(target.squeeze(classes).shape) == tuple(shape):
-            hint = f"; pass target.squeeze({classes})"
         raise ValueError(
             f"imae_ext: expected target of shape {tuple(shape)}, got {tuple(target.shape)} "
-            f"(logits have shape {tuple(logits.shape)}, classes in dimension {classes}){hint}"
+            f"(logits have shape {tuple(logits.shape)}, classes in dimension {classes})"
+            f"{hints.target_of_wrong_kind(logits, target, shape)}"
         )
     C = logits.shape[classes]
     if not 0 < C < 2**30:
         raise ValueError(f"imae_ext: expected 1 to 2**30 - 1 classes, got logits of shape {tuple(logits.shape)}")
     if target.device != logits.device:
-        raise ValueError(f"imae_ext: expected target on {logits.device}, where the logits are, got {target.device}")
+        raise ValueError(
+            f"imae_ext: expected target on {logits.device}, where the logits are, got {target.device}"
+            f"{hints.elsewhere('target')}"
+        )
     check_weight(weight, C)
     if isinstance(weight, Tensor) and weight.device != logits.device:
-        raise ValueError(f"imae_ext: expected weight on {logits.device}, where the logits are, got {weight.device}")
+        raise ValueError(
+            f"imae_ext: expected weight on {logits.device}, where the logits are, got {weight.device}"
+            f"{hints.elsewhere('weight')}"
+        )
+    check_sample_weight(sample_weight, target)
 
 
 def check_labels(logits: Tensor, target: Tensor, ignore_index: int) -> None:
@@ -97,28 +120,25 @@ def check_labels(logits: Tensor, target: Tensor, ignore_index: int) -> None:
         row = int(wrong.int().argmax())
         raise IndexError(
             f"imae_ext: expected labels in [0, {C}) or ignore_index={ignore_index}, "
-            f"got {int(labels[row])} at row {row} of target"
+            f"got {int(labels[row])} at row {row} of target{hints.label_out_of_range(logits)}"
         )
 
 
 def check(
-    logits: Tensor, target: Tensor, formula: Loss, weight: Tensor | None, ignore_index: int, reduction: str
+    logits: Tensor,
+    target: Tensor,
+    formula: Formula,
+    weight: Tensor | None,
+    sample_weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
 ) -> None:
     """Check everything that can be checked without waiting for a device, and with IMAE_EXT_DEBUG=1 the rest."""
     check_options(formula, reduction, ignore_index)
-    check_tensors(logits, target, weight)
+    check_tensors(logits, target, weight, sample_weight)
     at_hand = target.device.type == "cpu" or os.environ.get("IMAE_EXT_DEBUG") == "1"
-    if at_hand and not _tracing():
+    if at_hand and not hints.tracing():
         check_labels(logits, target, ignore_index)
-
-
-def _tracing() -> bool:
-    """Whether tensors may have no values to look at: in torch.func, torch.compile, make_fx, FakeTensorMode."""
-    return (
-        torch._C._are_functorch_transforms_active()
-        or torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
 
 
 def check_like(logits: Tensor, out: object) -> None:

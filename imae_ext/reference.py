@@ -24,13 +24,14 @@ from torch.nn.functional import logsigmoid
 
 from . import formulas as f
 from .checks import check
+from .stats import RowStats
 
 
 class Row(NamedTuple):
     """What a formula sees of the rows; every tensor has shape (N,)."""
 
     u: Tensor  # margin, the log-odds of the labelled class
-    rest: Tensor  # sum over the other classes of -log p_j; 0 for a loss of margin formulas
+    rest: Tensor  # sum over the other classes of -log p_j; 0 where no formula needs all logits
     C: int
 
     @property
@@ -146,7 +147,7 @@ def _nce(row: Row) -> Tensor:
 
 
 # one line for each formula, as in csrc/formulas.h
-VALUE: dict[type[f.Formula], Callable[..., Tensor]] = {
+VALUE: dict[type[f.SingleFormula], Callable[..., Tensor]] = {
     f.CCE: lambda row: row.nlp,
     f.MAE: lambda row: 2 * row.r,
     f.MSE: lambda row: row.r**2,
@@ -164,12 +165,12 @@ VALUE: dict[type[f.Formula], Callable[..., Tensor]] = {
 }
 
 
-def _value(loss: f.Loss, row: Row) -> Tensor:
+def _value(loss: f.Formula, row: Row) -> Tensor:
     parts = (c * VALUE[type(g)](row, *g.packed[2:]) for c, g in loss.terms)
     return functools.reduce(torch.add, parts)
 
 
-def _example_weight(loss: f.Loss, row: Row) -> Tensor:
+def _example_weight(loss: f.Formula, row: Row) -> Tensor:
     """Weights of `normalized` and row_stats: exp(beta p^lambd r) for IMAE and DM, else the gradient's L1 norm."""
     total = torch.zeros_like(row.u)
     for c, g in loss.terms:
@@ -182,15 +183,39 @@ def _example_weight(loss: f.Loss, row: Row) -> Tensor:
     return total
 
 
-def rows(logits: Tensor, target: Tensor, ignore_index: int, margin: bool) -> tuple[Row, Tensor, Tensor]:
-    """Return the rows, whether each counts, and its label (0 where it does not), each of shape (N,)."""
+def not_ignored(target: Tensor, ignore_index: int) -> Tensor:
+    """Whether each label is another than `ignore_index`, which int32 labels may not be able to hold."""
+    if target.dtype is torch.int32 and not -(2**31) <= ignore_index < 2**31:
+        return torch.ones_like(target, dtype=torch.bool)
+    return target != ignore_index
+
+
+def row_weights(
+    target: Tensor, weight: Tensor | None, sample_weight: Tensor | None, ignore_index: int, dtype: torch.dtype
+) -> Tensor:
+    """Return what each row is multiplied by, of the target's shape: 0 where its label is ignored."""
+    live = not_ignored(target, ignore_index)
+    w = torch.ones_like(target, dtype=dtype)
+    if weight is not None:
+        w = weight.to(dtype)[torch.where(live, target, 0).clamp(0, len(weight) - 1)]
+    if sample_weight is not None:
+        w = w * sample_weight.to(dtype)
+    return torch.where(live, w, 0.0)
+
+
+def rows(
+    logits: Tensor, target: Tensor, ignore_index: int, needs_all_logits: bool, w: Tensor | None = None
+) -> tuple[Row, Tensor, Tensor]:
+    """Return the rows, whether each is not ignored, and its label (0 where it is), each of shape (N,)."""
     C = logits.shape[min(1, logits.dim() - 1)]
     z = logits.movedim(min(1, logits.dim() - 1), -1).reshape(-1, C)
     z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
-    live = target.reshape(-1) != ignore_index
+    live = not_ignored(target.reshape(-1), ignore_index)
     label = torch.where(live, target.reshape(-1), 0).long()
     y = label.clamp(0, C - 1)  # a label out of range gives NaN below, not an access out of bounds
     z = torch.where(live.unsqueeze(-1), z, 0.0)  # so that a NaN in an ignored row stays there
+    if w is not None:  # nor does one leave a row of weight 0, which the derivative by the weight still sees
+        z = torch.where((w.reshape(-1) != 0).unsqueeze(-1), z, z.detach())
     own = y.unsqueeze(-1) == torch.arange(C, device=y.device)
     shift = torch.where(own, -torch.inf, z.detach()).logsumexp(-1, keepdim=True)
     z = z - torch.where(torch.isfinite(shift), shift, 0.0)  # then lse below is nearly 0, and u rounded nearly once
@@ -200,7 +225,7 @@ def rows(logits: Tensor, target: Tensor, ignore_index: int, margin: bool) -> tup
     lse = torch.where(alone.unsqueeze(-1), 0.0, others).logsumexp(-1)
     u = torch.where(alone, z_y - z_y + torch.inf, z_y - lse)
     u = u * torch.where((z_y != torch.inf) & (lse != torch.inf) & (y == label), 1.0, torch.nan).to(u.dtype)
-    if margin:
+    if not needs_all_logits:
         return Row(u, torch.zeros_like(u), C), live, y
     # lse of all classes less each logit: from that of the others, the margin's softplus further
     to_all = torch.where(alone, z_y, -logsigmoid(-torch.where(alone, 0.0, u)))
@@ -211,21 +236,32 @@ def rows(logits: Tensor, target: Tensor, ignore_index: int, margin: bool) -> tup
     return Row(u, rest, C), live, y
 
 
+def _flat(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.reshape(-1)
+
+
+def _weighted(x: Tensor, w: Tensor) -> Tensor:
+    """Return x times w, 0 where w is 0 even if x is infinite or NaN."""
+    return torch.where((w == 0) & ~torch.isfinite(x), 0.0, x) * w
+
+
 def robust_loss(
     logits: Tensor,
     target: Tensor,
-    formula: f.Loss,
+    formula: f.Formula,
     *,
     weight: Tensor | None = None,
+    sample_weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Compute what :func:`imae_ext.robust_loss` computes, in plain PyTorch; see there."""
-    check(logits, target, formula, weight, ignore_index, reduction)
-    row, live, y = rows(logits, target, ignore_index, formula.margin)
-    w = torch.ones_like(row.u) if weight is None else weight.to(row.u.dtype)[y]
-    w = torch.where(live, w, 0.0)
-    values = torch.where(live, _value(formula, row) * w, 0.0)
+    check(logits, target, formula, weight, sample_weight, ignore_index, reduction)
+    dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
+    w = row_weights(target.reshape(-1), weight, _flat(sample_weight), ignore_index, dtype)
+    weighed = weight is not None or sample_weight is not None
+    row, live, _ = rows(logits, target, ignore_index, formula.needs_all_logits, w if weighed else None)
+    values = torch.where(live, _weighted(_value(formula, row), w), 0.0)
     if reduction == "none":
         return values.reshape(target.shape)
     if reduction == "sum":
@@ -233,12 +269,12 @@ def robust_loss(
     if reduction == "mean":
         return values.sum() / w.sum()
     example = _example_weight(formula, Row(row.u.detach(), row.rest, row.C))
-    return values.sum() / torch.where(live, example * w, 0.0).sum()
+    return values.sum() / torch.where(live, _weighted(example, w), 0.0).sum()
 
 
-def row_stats(logits: Tensor, target: Tensor, formula: f.Loss, *, ignore_index: int = -100) -> tuple[Tensor, Tensor]:
+def row_stats(logits: Tensor, target: Tensor, formula: f.Formula, *, ignore_index: int = -100) -> RowStats:
     """Compute what :func:`imae_ext.row_stats` computes, in plain PyTorch; see there."""
-    check(logits, target, formula, None, ignore_index, "normalized")
-    row, live, _ = rows(logits.detach(), target, ignore_index, margin=True)
+    check(logits, target, formula, None, None, ignore_index, "normalized")
+    row, live, _ = rows(logits.detach(), target, ignore_index, needs_all_logits=False)
     p, w = (torch.where(live, x, 0.0).reshape(target.shape) for x in (row.p, _example_weight(formula, row)))
-    return p, w
+    return RowStats(p, w)

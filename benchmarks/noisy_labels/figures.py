@@ -19,7 +19,7 @@ import torch
 from matplotlib.axes import Axes
 
 import imae_ext
-from imae_ext.formulas import Loss
+from imae_ext.formulas import Formula
 
 from .measures import Measures
 from .table import by_loss
@@ -92,7 +92,7 @@ def training_curves(results: Sequence[Result], path: Path, title: str, panels: P
         plt.close(figure)
 
 
-def weight_curves(formulas: Mapping[str, Loss], path: Path) -> None:
+def weight_curves(formulas: Mapping[str, Formula], path: Path) -> None:
     """Draw the weight w(p) of an example, the L1 norm of its logit gradient, for p from 0 to 1.
 
     The numbers come from imae_ext.row_stats, so the picture shows what the kernels compute.
@@ -125,7 +125,7 @@ def weight_curves(formulas: Mapping[str, Loss], path: Path) -> None:
         plt.close(figure)
 
 
-def weight_curve(formula: Loss, points: int = 1001) -> tuple[Array, Array]:
+def weight_curve(formula: Formula, points: int = 1001) -> tuple[Array, Array]:
     """Return (p, w), each (points,), p evenly from 0 to 1: row_stats of two-class logits (logit p, 0)."""
     p = torch.linspace(0, 1, points, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
     logits = torch.stack([p.logit(), torch.zeros_like(p)], dim=1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import imae_ext
-from imae_ext.formulas import Loss
+from imae_ext.formulas import Formula
 
 from . import store, suspects
 from .baselines import Baseline, PlainLoss, anchor_transition, known_transition
@@ -96,7 +96,8 @@ def suspect_auc(recipe: Recipe, network: nn.Module, dataset: Dataset, noise: Noi
 
 def examples(recipe: Recipe, network: nn.Module, dataset: Dataset, noise: NoisyLabels) -> tuple[Tensor, Tensor, Tensor]:
     """Return p_y, weight and prediction of each training example, (n,) each; the weight is CCE's if it has none."""
-    formula = recipe.formula if isinstance(recipe.formula, Loss) and recipe.formula.margin else imae_ext.CCE()
+    weighs = isinstance(recipe.formula, Formula) and not recipe.formula.needs_all_logits
+    formula = recipe.formula if weighs else imae_ext.CCE()
     device = torch.device(recipe.device)
     dataset = dataset.to(device)
     model = Prepared(network, dataset).to(device)

@@ -14,14 +14,16 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 import imae_ext
-from imae_ext.formulas import Loss
+from imae_ext.formulas import Formula
 
 from .data import Dataset
 from .measures import logits_of
 from .noise import NoisyLabels
 
 
-def per_example(network: nn.Module, dataset: Dataset, labels: Tensor, formula: Loss) -> tuple[Tensor, Tensor, Tensor]:
+def per_example(
+    network: nn.Module, dataset: Dataset, labels: Tensor, formula: Formula
+) -> tuple[Tensor, Tensor, Tensor]:
     """Run the network over the training examples, a batch at a time and without augmentation.
 
     Args:

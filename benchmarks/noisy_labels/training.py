@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import imae_ext
 from imae_ext import reference
-from imae_ext.formulas import Loss
+from imae_ext.formulas import Formula
 
 from . import augment
 from .data import Dataset
@@ -79,7 +79,7 @@ class Recipe:
             raise ValueError(f"expected a learning rate above 0, got {self.learning_rate}")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"expected a schedule of {', '.join(SCHEDULES)}, got {self.schedule!r}")
-        if not isinstance(self.formula, Loss) and (self.use_reference or self.reduction != "mean"):
+        if not isinstance(self.formula, Formula) and (self.use_reference or self.reduction != "mean"):
             raise ValueError(f"{self.name} is plain PyTorch: it has no reference, and no reduction but mean")
 
 
@@ -138,7 +138,7 @@ class FusedLoss(nn.Module):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        if not isinstance(recipe.formula, Loss):
+        if not isinstance(recipe.formula, Formula):
             raise ValueError(f"{recipe.name} is plain PyTorch: expected its own criterion, got none")
         self.loss_of = reference.robust_loss if recipe.use_reference else imae_ext.robust_loss
         self.formula, self.reduction = recipe.formula, recipe.reduction

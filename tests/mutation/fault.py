@@ -42,4 +42,5 @@ VALUES = ("test_shipped_bugs.py", "test_contract_values.py", "test_case_table.py
 SHAPES = ("test_shipped_bugs.py", "test_contract_shapes.py", "test_case_table.py")
 AUTOGRAD = ("test_shipped_bugs.py", "test_contract_autograd.py", "test_contract_precision.py", "test_contexts.py")
 INTERFACE = ("test_contract_refusals.py", "test_contract_objects.py", "test_ecosystem.py", "test_cross_entropy.py")
+UPSTREAM = ("test_upstream.py",)
 COMPILE = ("test_compile.py",)

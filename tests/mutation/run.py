@@ -27,7 +27,7 @@ sys.path.append(str(ROOT / "tests"))
 from simt.faults import FAULTS as KERNEL_FAULTS
 from simt.faults import caught
 
-DISPATCH = """#include "../kernels.h"
+DISPATCH = """#include "instruction_sets.h"
 namespace imae {
 extern const CpuKernels baseline_kernels;
 const CpuKernels& cpu_kernels() { return baseline_kernels; }

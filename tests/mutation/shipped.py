@@ -6,7 +6,7 @@ from fault import AUTOGRAD, SHAPES, VALUES, Fault
 
 SHIPPED = (
     Fault(
-        "csrc/kernels.h",
+        "csrc/rows.h",
         "return inner == 1 ? i * outer_stride :",
         "return inner == 1 ? static_cast<int>(i * outer_stride) :",
         "int32 offsets of rows",
@@ -35,8 +35,8 @@ SHIPPED = (
     ),
     Fault(
         "csrc/call.h",
-        "target(dense(target_))",
-        "target(target_)",
+        "target(dense(target_)),",
+        "target(target_),",
         "a strided target taken for contiguous",
         SHAPES,
     ),
@@ -63,15 +63,15 @@ SHIPPED = (
     ),
     Fault(
         "csrc/cpu/lanes.h",
-        "all.max = V::select(all.max == lowest, Real{}, all.max);",
+        "all.shift = V::select(all.shift == lowest, Real{}, all.shift);",
         "",
         "(-inf) - (-inf) in a short row",
         VALUES,
     ),
     Fault(
         "csrc/formulas.h",
-        "auto u = (z_y - others.max) - log_sum;",
-        "auto u = z_y - (others.max + log_sum);",
+        "auto u = (row.z_y - row.shift) - log_sum;",
+        "auto u = row.z_y - (row.shift + log_sum);",
         "the margin from max + log sum: wrong at a large offset",
         VALUES,
     ),
@@ -84,20 +84,20 @@ SHIPPED = (
     ),
     Fault(
         "csrc/cpu/lanes.h",
-        "all.max = V::max(V::select(own, lowest, x), all.max);",
-        "all.max = V::max(V::select(own, lowest, x), V::select(all.max == lowest, x, all.max) * S(0.5));",
+        "all.shift = V::max(V::select(own, lowest, x), all.shift);",
+        "all.max = V::max(V::select(own, lowest, x), V::select(all.shift == lowest, x, all.shift) * S(0.5));",
         "a maximum too small, which cancels unless exp overflows",
         VALUES,
     ),
     Fault(
         "csrc/call.h",
-        "if (want_grad && !grad) grad = new_like(logits);",
-        "if (want_grad && !grad) grad = logits;",
+        "if (wish == Gradient::kFresh) grad = new_like(logits);",
+        "if (wish == Gradient::kFresh) grad = logits;",
         "the gradient written over the logits",
         AUTOGRAD,
     ),
     Fault(
-        "csrc/cpu/kernels.h",
+        "csrc/cpu/walk.h",
         "[b.grad_output_is_scalar ? 0 : i]",
         "[0]",
         "grad_output taken for a scalar under reduction none",
@@ -111,7 +111,7 @@ SHIPPED = (
         AUTOGRAD,
     ),
     Fault(
-        "csrc/ops.cpp",
+        "csrc/cpu/backend.cpp",
         "if (by == 1) return;",
         "if (by > 0.999 && by < 1.001) return;",
         "a shortcut for grad_output 1 that takes in its neighbours",
@@ -125,14 +125,14 @@ SHIPPED = (
         AUTOGRAD,
     ),
     Fault(
-        "csrc/cpu/kernels.h",
+        "csrc/cpu/walk.h",
         "for (int l = g.begin; to && l < g.end; ++l) static_cast<S*>(to)[g.first + l] = x[l];",
         "for (int l = g.begin; to && l < g.end; ++l)\n      if (y.live(l)) static_cast<S*>(to)[g.first + l] = x[l];",
         "the loss of ignored rows left uninitialised",
         SHAPES,
     ),
     Fault(
-        "csrc/cpu/kernels.h",
+        "csrc/cpu/walk.h",
         "__builtin_memset(row, 0, C * sizeof(T));",
         "__builtin_memset(row, 0, 0);",
         "the gradient of ignored rows left uninitialised",
@@ -146,7 +146,7 @@ SHIPPED = (
         SHAPES,
     ),
     Fault(
-        "csrc/ops.cpp",
+        "csrc/cpu/backend.cpp",
         "STD_TORCH_CHECK(y >= 0 && y < rows.C,",
         "if (y < 0 || y >= rows.C) continue;\n    STD_TORCH_CHECK(true,",
         "a bad label goes unnoticed",

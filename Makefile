@@ -19,8 +19,8 @@ QUICK := case_table contract_autograd contract_parameters cross_entropy mathemat
 # What is longer than CI may take, those of them that this file has.
 NIGHTLY := $(shell sed -nE 's/^(faults|figures|ecosystem|fuzz|wheels|matrix|test-arm|test-slow):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
-.PHONY: build debug compile-commands quick demo test test-slow test-cuda sanitize faults nightly figures bench docs lint \
-	tidy format clean
+.PHONY: build debug compile-commands quick demo test ecosystem test-slow test-cuda sanitize faults nightly figures bench docs \
+	lint tidy format clean
 
 $(CURDIR)/.venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -60,6 +60,13 @@ test-slow: build
 test-cuda: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt
 	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto -m cuda $(ARGS)
+
+# The losses inside the real transformers, TRL, timm, Lightning and skorch; the torch that is there stays.
+ecosystem: build
+	mkdir -p build
+	$(PY) -c 'import torch; print("torch==" + torch.__version__)' > build/torch.txt
+	$(PIP) -r requirements/demo.txt -r requirements/test.txt -r requirements/ecosystem.txt -c build/torch.txt
+	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest tests/ecosystem $(ARGS)
 
 sanitize: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt

@@ -30,6 +30,7 @@ from .formulas import (
     TaylorCE,
 )
 from .functional import robust_loss, row_stats, value_and_grad
+from .label_errors import LabelErrors, find_label_errors, label_errors
 from .losses import cce_loss, dm_loss, focal_loss, gce_loss, imae_loss, mae_loss, nce_loss, sce_loss
 from .modules import (
     CCELoss,
@@ -65,6 +66,7 @@ __all__ = [
     "FocalLoss",
     "GCELoss",
     "IMAELoss",
+    "LabelErrors",
     "LabelSmoothing",
     "Loss",
     "MAELoss",
@@ -74,9 +76,11 @@ __all__ = [
     "TaylorCE",
     "cce_loss",
     "dm_loss",
+    "find_label_errors",
     "focal_loss",
     "gce_loss",
     "imae_loss",
+    "label_errors",
     "mae_loss",
     "nce_loss",
     "reference",

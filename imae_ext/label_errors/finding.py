@@ -47,10 +47,9 @@ def find_label_errors(
     from the others by a loss that keeps it from memorising, IMAE unless you name another, and then judges all examples.
     ``p`` is the mean of what the network says that has not seen the example and of what those say that have.
 
-    No clean label is needed: of all rates and lengths that one is taken with which the networks predict most of the
-    given labels of examples that they have not seen. Wrong labels lower that share for every network; as long as they
-    are not predictable themselves, they lower it for all alike, and the network that is right most often still has the
-    highest.
+    No clean label is needed: of all rates and lengths that one is taken with which the networks agree best with labels
+    that they have not seen, by the share that they predict and the mean probability that they give. Wrong labels lower
+    both for every network alike, as long as they cannot be predicted; so the best network is still the best.
 
     Args:
       features: ``(N, d)`` numbers: a table, or embeddings of images, texts, sounds. Columns are standardised here, and
@@ -103,7 +102,7 @@ def find_label_errors(
     lengths = sorted({int(length) for length in lengths})
     with torch.inference_mode(False), torch.enable_grad(), _bar(progress, len(rates) * lengths[-1] * folds) as advance:
         x, y = torch.from_numpy(standardised(values)).to(where), torch.from_numpy(classes).to(where)
-        found = cross_fit(
+        candidates = cross_fit(
             *(x, y, fold, len(names), formula),
             rates=[float(rate) for rate in rates],
             lengths=lengths,
@@ -113,17 +112,21 @@ def find_label_errors(
         )
         tried: dict[tuple[float, int], float] = {}
         best: Candidate | None = None
-        for candidate in found:
-            tried[candidate.rate, candidate.epochs] = candidate.agreement
-            if best is None or candidate.agreement > best.agreement:
+        for candidate in candidates:
+            tried[candidate.rate, candidate.epochs] = candidate.score
+            if best is None or candidate.score > best.score:
                 best = candidate
-    if best is None or best.agreement < 0:
+    if best is None or best.score < 0:
         raise ValueError(f"imae_ext: expected rates at which the networks do not diverge, got {tuple(rates)}")
     choice = Choice(best.rate, best.epochs, best.agreement, tried)
     everything = np.ones(len(classes), dtype=bool)
-    result = judge(best.p(sample), everything, given, names[best.predicted], cutoff, "the networks give", choice)
-    chosen = f"{folds} networks, rate {choice.rate:g}, {choice.epochs} epochs, chosen since they predict"
-    return replace(result, how=f"{result.how}; {chosen} {choice.agreement:.1%} of the labels that they have not seen")
+    predicted = names[best.unseen.argmax(axis=1)]
+    found = judge(best.p(sample), everything, given, predicted, cutoff, "the networks give")
+    chosen = (
+        f"{folds} networks, rate {choice.rate:g}, {choice.epochs} epochs, chosen without clean labels; "
+        f"they predict {choice.agreement:.1%} of the labels that they have not seen"
+    )
+    return replace(found, how=f"{found.how}; {chosen}", choice=choice, probabilities=best.unseen, classes=names)
 
 
 def _warn_of_single_examples(classes: npt.NDArray[np.int64], names: Array) -> None:

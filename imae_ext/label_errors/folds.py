@@ -14,7 +14,7 @@ from ..formulas import Loss
 from .inputs import Array
 from .training import Network, fit, probabilities
 
-PATIENCE = 3  # lengths without a better agreement, after which a rate is given up
+PATIENCE = 3  # lengths without a better score, after which a rate is given up
 SAMPLES = ("both", "out", "in")
 LIMIT = 4.0  # of a standardised feature: an outlier would else decide alone
 
@@ -28,8 +28,11 @@ class Candidate:
         epochs: that they have learned.
         out: (N,) float64, p of the given label by the network that has not seen the example.
         seen: (N,) float64, the mean of those that have.
-        predicted: (N,) int64, the class to which the first gives most.
-        agreement: share of the given labels that are the predicted ones; -1 if a network diverged.
+        unseen: (N, C) float32, all probabilities of the first: of the network that has not seen the example.
+        agreement: share of the given labels that are the most probable ones in unseen.
+        score: mean of agreement and of out, by which rate and length are chosen; -1 if a network diverged. The first
+            counts mistakes, the second half of the mean absolute error: of both, wrong labels that are spread evenly
+            over the classes leave the best network the best (Ghosh et al. 2017).
 
     """
 
@@ -37,8 +40,9 @@ class Candidate:
     epochs: int
     out: npt.NDArray[np.float64]
     seen: npt.NDArray[np.float64]
-    predicted: npt.NDArray[np.int64]
+    unseen: npt.NDArray[np.float32]
     agreement: float
+    score: float
 
     def p(self, sample: str) -> npt.NDArray[np.float64]:
         """Return the p of one of SAMPLES."""
@@ -69,7 +73,7 @@ def cross_fit(
         C: number of classes.
         formula: the loss.
         rates: learning rates.
-        lengths: numbers of epochs, ascending; a rate ends early after PATIENCE of them without a better agreement.
+        lengths: numbers of epochs, ascending; a rate ends early after PATIENCE of them without a better score.
         hidden: sizes of the hidden layers.
         seed: of the networks.
         advance: called after every epoch of every network.
@@ -92,8 +96,8 @@ def cross_fit(
         for epochs, networks in zip(lengths, zip(*runs, strict=True), strict=True):
             candidate = _judge(networks, x, y.cpu().numpy(), fold, rate, epochs)
             yield candidate
-            stale = 0 if candidate.agreement > highest else stale + 1
-            highest = max(highest, candidate.agreement)
+            stale = 0 if candidate.score > highest else stale + 1
+            highest = max(highest, candidate.score)
             if stale == PATIENCE:
                 break
 
@@ -107,14 +111,18 @@ def _judge(
     epochs: int,
 ) -> Candidate:
     N = len(classes)
-    out, seen, predicted = np.zeros(N), np.zeros(N), np.zeros(N, dtype=np.int64)
+    out, seen = np.zeros(N), np.zeros(N)
+    unseen = np.zeros((0, 0), dtype=np.float32)
     for k, network in enumerate(networks):
         believed = probabilities(network, x).numpy()
+        if not k:
+            unseen = np.zeros(believed.shape, dtype=np.float32)
         p, own = believed[np.arange(N), classes], fold == k
-        out[own], predicted[own] = p[own], believed[own].argmax(axis=1)
+        out[own], unseen[own] = p[own], believed[own]
         seen[~own] += p[~own] / (len(networks) - 1)
-    agreement = float((predicted == classes).mean()) if np.isfinite(out + seen).all() else -1.0
-    return Candidate(rate, epochs, out, seen, predicted, agreement)
+    agreement = float((unseen.argmax(axis=1) == classes).mean())
+    score = (agreement + float(out.mean())) / 2 if np.isfinite(out + seen).all() else -1.0
+    return Candidate(rate, epochs, out, seen, unseen, agreement, score)
 
 
 def deal(values: Array, classes: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArray[np.int64]:

@@ -25,9 +25,8 @@ class Choice(NamedTuple):
     Attributes:
       rate: the learning rate of AdamW.
       epochs: passes over the examples of a fold's network.
-      agreement: share of the given labels that networks which had not seen them predict: the highest of all rates and
-        lengths tried.
-      tried: the agreement of each (rate, epochs).
+      agreement: share of the given labels that networks which had not seen them predict.
+      tried: of each (rate, epochs) the mean of agreement and of the probability of unseen labels; the highest is taken.
 
     """
 
@@ -49,7 +48,9 @@ class LabelErrors:
       predicted: the most probable labels, in the same form.
       cutoff: below which p a label is suspected.
       how: a sentence that explains the suspicion, to print.
-      choice: how the network was trained, from find_label_errors.
+      choice: how the networks were trained, from find_label_errors; else None, as the next two.
+      probabilities: (N, C) float32, of the networks that have not seen the example: cleanlab's ``pred_probs``.
+      classes: (C,) the labels in the order of their columns.
 
     """
 
@@ -61,6 +62,8 @@ class LabelErrors:
     cutoff: float
     how: str
     choice: Choice | None = None
+    probabilities: npt.NDArray[np.float32] | None = None
+    classes: Array | None = None
 
     @property
     def order(self) -> npt.NDArray[np.int64]:
@@ -171,7 +174,6 @@ def judge(
     predicted: npt.NDArray[Any],
     cutoff: float,
     judges: str,
-    choice: Choice | None = None,
 ) -> LabelErrors:
     """Rank and suspect labels whose p is known; judges is who gives it, with its verb."""
     p = np.where(live, p, np.nan)
@@ -182,7 +184,7 @@ def judge(
     if cutoff != 0.5:
         why = f"to which {judges} less than that probability"
     how = f"suspected: {int(suspected.sum())} of {int(live.sum())} labels, those with p < {cutoff:g}, {why}"
-    return LabelErrors(p, rank, suspected, given, predicted, cutoff, how, choice)
+    return LabelErrors(p, rank, suspected, given, predicted, cutoff, how)
 
 
 def _believed(

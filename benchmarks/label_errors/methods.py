@@ -11,10 +11,10 @@ import time
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from cleanlab.filter import find_label_issues
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -24,8 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import imae_ext
-from imae_ext.label_errors import folds
-from imae_ext.label_errors.finding import LENGTHS, RATES
+from imae_ext.label_errors import finding, folds
 
 from .tasks import Task
 
@@ -56,15 +55,18 @@ class Found(NamedTuple):
 
 def find_all(task: Task) -> Iterator[Found]:
     """Find the wrong labels of a task by every method."""
+    seen = Candidates()
     start = time.process_time()
-    found = imae_ext.find_label_errors(task.features, task.given, progress=False)
+    with patch.object(finding, "cross_fit", seen.listen):
+        found = imae_ext.find_label_errors(task.features, task.given, progress=False)
     yield Found("imae_ext", found.p, found.suspected, time.process_time() - start)
     assert found.probabilities is not None
     mask = find_label_issues(task.given, found.probabilities, n_jobs=1)
     own = found.probabilities[np.arange(len(task.given)), task.given].astype(np.float64)
     yield Found("cleanlab on imae_ext's networks", own, mask, np.nan)
     if task.wrong.any():
-        yield _chosen_with_the_truth(task)
+        p = seen.best(task.wrong)
+        yield Found("imae_ext, chosen with the truth", p, p < 0.5, np.nan)
     for name, make in CLASSIFIERS.items():
         start = time.process_time()
         probabilities = _cross_validated(make_pipeline(StandardScaler(), make()), task)
@@ -92,21 +94,21 @@ def f1(suspected: npt.NDArray[np.bool_], wrong: npt.NDArray[np.bool_]) -> float:
     return 2 * float((suspected & wrong).sum()) / max(1, int(suspected.sum() + wrong.sum()))
 
 
-def _chosen_with_the_truth(task: Task) -> Found:
-    """Take the rate and the length whose suspects are best by the truth, which nobody has: the most to be had."""
-    values = np.asarray(task.features)
-    fold = folds.deal(values, task.given, FOLDS, 0)
-    candidates = folds.cross_fit(
-        *(torch.from_numpy(folds.standardised(values)), torch.from_numpy(task.given), fold),
-        *(int(task.given.max()) + 1, imae_ext.IMAE(8.0)),
-        rates=RATES,
-        lengths=LENGTHS,
-        hidden=HIDDEN,
-        seed=0,
-        advance=lambda: None,
-    )
-    p = max((candidate.p("both") for candidate in candidates), key=lambda p: f1(p < 0.5, task.wrong))
-    return Found("imae_ext, chosen with the truth", p, p < 0.5, np.nan)
+class Candidates:
+    """The p of every rate and length that imae_ext tried, to choose from with the truth, which nobody has."""
+
+    def __init__(self) -> None:
+        self.tried: list[npt.NDArray[np.float64]] = []
+
+    def listen(self, *arguments: Any, **options: Any) -> Iterator[folds.Candidate]:
+        """Pass on what cross_fit yields, and keep its p."""
+        for candidate in folds.cross_fit(*arguments, **options):
+            self.tried.append(candidate.p("both"))
+            yield candidate
+
+    def best(self, wrong: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        """Return the p with the highest F1: the most that any choice of rate and length could have had."""
+        return max(self.tried, key=lambda p: f1(p < 0.5, wrong))
 
 
 def _cross_validated(classifier: Any, task: Task) -> npt.NDArray[np.float64]:

@@ -19,7 +19,7 @@ from .embeddings import patch_features, text_features
 
 RATES = (0.05, 0.2, 0.4)
 HUMAN = {"aggregate": "aggre_label", "worst": "worse_label"}  # CIFAR-10N's: of three people, and of the worst of them
-IMAGES = 10_000
+IMAGES = 5_000
 TWO_CLASSES = 0.3  # of asymmetric noise there, in place of 0.4, at which hardly anything tells right from wrong
 
 

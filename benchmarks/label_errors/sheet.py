@@ -160,7 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         found = read(options.suspects, options.images, options.count)
         title = f"The {len(found)} least believed labels"
-    draw(found, f"{title}. Given: red, with its probability. Predicted: green.").save(options.to)
+    known = ", the true label" if found[0].true is not None else ""
+    draw(found, f"{title}. Below each: the given label with its p (red), the predicted label{known}.").save(options.to)
     print(f"{options.to}: {len(found)} images")
 
 

@@ -103,7 +103,7 @@ class Candidates:
     def listen(self, *arguments: Any, **options: Any) -> Iterator[folds.Candidate]:
         """Pass on what cross_fit yields, and keep its p."""
         for candidate in folds.cross_fit(*arguments, **options):
-            self.tried.append(candidate.p("both"))
+            self.tried.append(candidate.p("all"))
             yield candidate
 
     def best(self, wrong: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

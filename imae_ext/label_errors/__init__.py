@@ -14,7 +14,7 @@
 >>> found.indices
 array([1])
 >>> print(found.how)
-suspected: 1 of 3 labels, those with p < 0.5, to which the model gives less probability than to all others together
+suspected: 1 of 3 labels, those where another class is as probable as it usually is where it is given, or surer than 0.8
 """
 
 from .finding import find_label_errors

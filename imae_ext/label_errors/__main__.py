@@ -43,9 +43,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=("logits", "probabilities"),
         help="FEATURES are what a model of yours said of each class; LABELS are then integers",
     )
-    parser.add_argument("--cutoff", type=float, default=0.5, help="suspect below this p (default: %(default)s)")
+    parser.add_argument(
+        "--cutoff", type=float, help="suspect below this p (default: 0.5; see label_errors for --outputs)"
+    )
     parser.add_argument("--folds", type=int, help="networks to train (default: 5)")
-    parser.add_argument("--sample", choices=SAMPLES, help="whose p counts; see find_label_errors (default: both)")
+    parser.add_argument("--sample", choices=SAMPLES, help="whose p counts; see find_label_errors (default: all)")
     parser.add_argument("--seed", type=int, help="(default: 0)")
     parser.add_argument("--device", help="where to train (default: a GPU if there is one)")
     options = parser.parse_args(arguments)
@@ -61,9 +63,10 @@ def find(options: argparse.Namespace) -> LabelErrors:
     labels = read_labels(options.labels, options.features, options.labels_key)
     own_column = not Path(options.labels).exists()
     numbers = read_numbers(options.features, options.features_key, options.labels if own_column else None)
+    cutoff = {} if options.cutoff is None else {"cutoff": options.cutoff}
     if options.outputs:
-        return label_errors(numbers, labels, probabilities=options.outputs == "probabilities", cutoff=options.cutoff)
-    return find_label_errors(numbers, labels, cutoff=options.cutoff, **options.training)
+        return label_errors(numbers, labels, probabilities=options.outputs == "probabilities", **cutoff)
+    return find_label_errors(numbers, labels, **cutoff, **options.training)
 
 
 if __name__ == "__main__":

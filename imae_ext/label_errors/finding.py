@@ -32,7 +32,7 @@ def find_label_errors(
     *,
     formula: Loss | None = None,
     folds: int = 5,
-    sample: str = "both",
+    sample: str = "all",
     rates: Sequence[float] = RATES,
     lengths: Sequence[int] = LENGTHS,
     hidden: Sequence[int] = (256, 256),
@@ -45,7 +45,7 @@ def find_label_errors(
 
     The examples are dealt into folds, those with the same features into the same one. For each fold a network learns
     from the others by a loss that keeps it from memorising, IMAE unless you name another, and then judges all examples.
-    ``p`` is the mean of what the network says that has not seen the example and of what those say that have.
+    ``p`` is the mean of what they all say, the one that has not seen the example among them.
 
     No clean label is needed: of all rates and lengths that one is taken with which the networks agree best with labels
     that they have not seen, by the share that they predict and the mean probability that they give. Wrong labels lower
@@ -57,12 +57,14 @@ def find_label_errors(
       labels: ``(N,)``: numbers or strings. Any labels are mapped to classes, and returned as they were.
       formula: the loss: ``IMAE(8.0)`` unless given.
       folds: how many, 2 or more. Without cross-validation, train your own network and call :func:`label_errors`.
-      sample: ``"out"``: ``p`` of the one network that has not seen the example (few wrong labels are missed, more right
-        ones suspected); ``"in"``: the mean of those that have (the other way round); ``"both"``: the mean of the two.
+      sample: whose ``p`` counts. ``"all"``: the mean of all networks; ``"out"``: the one that has not seen the example
+        (misses fewer wrong labels, suspects more right ones); ``"in"``: the mean of those that have (the other way
+        round). Tried on seven kinds of noise in three tables, ``"all"`` was the best on average.
       rates: learning rates to choose from.
       lengths: numbers of epochs to choose from. A rate is given up after three of them without a better agreement.
       hidden: sizes of the network's hidden layers.
-      cutoff: as in :func:`label_errors`.
+      cutoff: labels with ``p < cutoff`` are suspected. 0.5: those that are more likely wrong than right. These networks
+        are sure of most labels, so that little depends on it.
       seed: of folds, initial weights and order. The same seed gives the same result, on the same machine with the
         same number of threads to the last bit. No global random state is read or changed.
       device: where to train; by default the GPU that torch finds, or the CPU.

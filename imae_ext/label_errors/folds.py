@@ -15,7 +15,7 @@ from .inputs import Array
 from .training import Network, fit, probabilities
 
 PATIENCE = 3  # lengths without a better score, after which a rate is given up
-SAMPLES = ("both", "out", "in")
+SAMPLES = ("all", "out", "in")
 LIMIT = 4.0  # of a standardised feature: an outlier would else decide alone
 
 
@@ -33,6 +33,7 @@ class Candidate:
         score: mean of agreement and of out, by which rate and length are chosen; -1 if a network diverged. The first
             counts mistakes, the second half of the mean absolute error: of both, wrong labels that are spread evenly
             over the classes leave the best network the best (Ghosh et al. 2017).
+        networks: how many there are, one for each fold.
 
     """
 
@@ -43,11 +44,12 @@ class Candidate:
     unseen: npt.NDArray[np.float32]
     agreement: float
     score: float
+    networks: int
 
     def p(self, sample: str) -> npt.NDArray[np.float64]:
         """Return the p of one of SAMPLES."""
-        if sample == "both":
-            return (self.out + self.seen) / 2
+        if sample == "all":
+            return self.seen + (self.out - self.seen) / self.networks
         return self.out if sample == "out" else self.seen
 
 
@@ -122,7 +124,7 @@ def _judge(
         seen[~own] += p[~own] / (len(networks) - 1)
     agreement = float((unseen.argmax(axis=1) == classes).mean())
     score = (agreement + float(out.mean())) / 2 if np.isfinite(out + seen).all() else -1.0
-    return Candidate(rate, epochs, out, seen, unseen, agreement, score)
+    return Candidate(rate, epochs, out, seen, unseen, agreement, score, len(networks))
 
 
 def deal(values: Array, classes: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArray[np.int64]:

@@ -14,10 +14,13 @@ Array = npt.NDArray[Any]
 TOLERANCE = 1e-3  # of the sum of a row of probabilities, which float16 rounds
 
 
-def check_cutoff(cutoff: object) -> None:
-    """Check that the cut-off is a probability."""
+def check_cutoff(cutoff: object, names: tuple[str, ...] = ()) -> None:
+    """Check that the cut-off is a probability, or one of the names."""
+    if isinstance(cutoff, str) and cutoff in names:
+        return
     if not isinstance(cutoff, Real) or isinstance(cutoff, bool):
-        raise TypeError(f"imae_ext: expected cutoff to be a number in [0, 1], got {cutoff!r}")
+        kinds = " or ".join(["a number in [0, 1]", *map(repr, names)])
+        raise TypeError(f"imae_ext: expected cutoff to be {kinds}, got {cutoff!r}")
     if not 0 <= float(cutoff) <= 1:
         raise ValueError(f"imae_ext: expected cutoff in [0, 1], got {cutoff}; p is a probability")
 

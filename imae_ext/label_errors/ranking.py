@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -16,6 +16,9 @@ from ..formulas import CCE
 from ..functional import row_stats
 from .inputs import Array, as_classes, as_outputs, check_cutoff
 
+CONFIDENT = "confident"
+SURE = 0.8  # a probability that counts, however sure the model usually is; it makes 0 to 0.5% more false alarms
+ROUNDING = 1e-6  # so that a class whose probabilities are all alike reaches their mean
 CHUNK = 1 << 22  # numbers of logits at a time in float64: 32 MiB
 
 
@@ -43,10 +46,10 @@ class LabelErrors:
     Attributes:
       p: float64, the probability that the model gives the given label; NaN for ignored examples.
       rank: int64, 1 for the least believed label, and so on; 0 for ignored examples.
-      suspected: bool, whether p is below the cut-off.
+      suspected: bool, whether the label is probably wrong, by the cut-off.
       given: the labels as they were given.
       predicted: the most probable labels, in the same form.
-      cutoff: below which p a label is suspected.
+      cutoff: below which p a label is suspected, or "confident"; see label_errors.
       how: a sentence that explains the suspicion, to print.
       choice: how the networks were trained, from find_label_errors; else None, as the next two.
       probabilities: (N, C) float32, of the networks that have not seen the example: cleanlab's ``pred_probs``.
@@ -59,7 +62,7 @@ class LabelErrors:
     suspected: npt.NDArray[np.bool_]
     given: Array
     predicted: Array
-    cutoff: float
+    cutoff: float | str
     how: str
     choice: Choice | None = None
     probabilities: npt.NDArray[np.float32] | None = None
@@ -73,7 +76,7 @@ class LabelErrors:
     @property
     def indices(self) -> npt.NDArray[np.int64]:
         """Places of the suspected examples, the least believed label first."""
-        return self.order[: int(self.suspected.sum())]
+        return self.order[self.suspected[self.order]]
 
     def as_cleanlab(self) -> dict[str, Array]:
         """Return the columns of cleanlab's DataFrame of label issues: ``pandas.DataFrame(found.as_cleanlab())``.
@@ -105,7 +108,7 @@ def label_errors(
     target: Tensor | npt.ArrayLike,
     *,
     probabilities: bool | None = None,
-    cutoff: float = 0.5,
+    cutoff: float | str = CONFIDENT,
     ignore_index: int = -100,
 ) -> LabelErrors:
     """Rank labels by the probability ``p`` that a model gives them, the least believed first.
@@ -119,9 +122,11 @@ def label_errors(
       target: ``(N,)`` integer classes in ``[0, C)`` or ``ignore_index``, the labels in question.
       probabilities: whether the first argument holds probabilities, the rows of which sum to 1. ``None``: it holds
         logits, and is refused if it looks like probabilities; ``False``: logits, whatever they look like.
-      cutoff: labels with ``p < cutoff`` are suspected. At 0.5 those are the labels that are more likely wrong than
-        right, if the model is to be trusted. ``p`` ranks all labels: take the first of them instead, if you have
-        time to look at so many.
+      cutoff: a number: labels with ``p < cutoff`` are suspected. 0.5 suits a network that a robust loss has trained,
+        and that is sure of most labels. ``"confident"`` suits any model, also one that is sure of nothing, as a forest:
+        a class counts where its probability is at least the mean that it has where it is the given label, or 0.8; a
+        label is suspected where the most probable of the classes that count is another. ``p`` ranks all labels: take
+        the first of them instead, if you have time to look at so many.
       ignore_index: examples with this label are left out.
 
     Returns:
@@ -143,10 +148,11 @@ def label_errors(
       (array([2, 1, 3]), array([False,  True, False]), array([0, 1, 1]))
 
     References:
-      Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", arXiv 1911.00068,
-      calls ``p`` the self-confidence.
+      Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", arXiv 1911.00068:
+      ``p`` is its self-confidence, ``"confident"`` suspects what is off the
+      diagonal of its confident joint, but for the 0.8.
     """
-    check_cutoff(cutoff)
+    check_cutoff(cutoff, (CONFIDENT,))
     checks.check_options(CCE(), "none", ignore_index)
     outputs, classes = as_outputs(logits, probabilities), as_classes(target)
     if classes.shape != outputs.shape[:1]:
@@ -164,7 +170,15 @@ def label_errors(
             f"imae_ext: expected outputs that give each label a probability, got {outputs[i].tolist()[:8]} at row {i} "
             f"({int(bad.sum())} such rows); a label of ignore_index={ignore_index} leaves a row out"
         )
-    return judge(p, live, classes.numpy(), predicted, cutoff, "the model gives")
+    found = judge(p, live, classes.numpy(), predicted, 0.5 if isinstance(cutoff, str) else cutoff, "the model gives")
+    if not isinstance(cutoff, str):
+        return found
+    suspected = live & _confidently_another(outputs, classes.numpy(), p, live, bool(probabilities))
+    how = (
+        f"suspected: {int(suspected.sum())} of {int(live.sum())} labels, those where another class is as probable as "
+        "it usually is where it is given, or surer than 0.8"
+    )
+    return replace(found, suspected=suspected, cutoff=cutoff, how=how)
 
 
 def judge(
@@ -191,10 +205,8 @@ def _believed(
     outputs: Tensor, classes: Tensor, probabilities: bool, ignore_index: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Return the probability of each label, and the most probable class, (N,) each."""
-    N, C = outputs.shape
-    p, predicted = np.empty(N), np.empty(N, dtype=np.int64)
-    rows = max(1, CHUNK // C)
-    for part in (slice(start, start + rows) for start in range(0, N, rows)):
+    p, predicted = np.empty(len(classes)), np.empty(len(classes), dtype=np.int64)
+    for part in _parts(outputs):
         z = outputs[part].double()
         y = classes[part].to(z.device)
         if probabilities:
@@ -203,3 +215,29 @@ def _believed(
             own, _ = row_stats(z, y, CCE(), ignore_index=ignore_index)
         p[part], predicted[part] = own.cpu().numpy(), z.argmax(1).cpu().numpy()
     return p, predicted
+
+
+def _confidently_another(
+    outputs: Tensor,
+    classes: npt.NDArray[np.int64],
+    p: npt.NDArray[np.float64],
+    live: npt.NDArray[np.bool_],
+    probabilities: bool,
+) -> npt.NDArray[np.bool_]:
+    """Return whether the most probable of the classes that are as probable as where they are given is another, (N,)."""
+    usual = np.full(outputs.shape[1], np.inf)  # a class that is never given is never as probable
+    for k in np.unique(classes[live]):
+        usual[k] = min(SURE, p[live & (classes == k)].mean()) - ROUNDING
+    another = np.zeros(len(classes), dtype=bool)
+    for part in _parts(outputs):
+        z = outputs[part].double()
+        believed = (z if probabilities else z.softmax(1)).cpu().numpy()
+        believed = np.where(believed >= usual, believed, -1.0)
+        another[part] = (believed.max(axis=1) >= 0) & (believed.argmax(axis=1) != classes[part])
+    return another
+
+
+def _parts(outputs: Tensor) -> list[slice]:
+    """Return ranges of rows, of CHUNK numbers or a little less."""
+    rows = max(1, CHUNK // outputs.shape[1])
+    return [slice(start, start + rows) for start in range(0, len(outputs), rows)]

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from . import results
 
+BEGIN, END = "<!-- tables:begin -->", "<!-- tables:end -->"
 STORED = Path(__file__).parent / "results" / "cpu.csv"
 
 
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.label_errors", description=__doc__)
     parser.add_argument("--results", type=Path, default=STORED, help="CSV file (default: the stored one)")
     parser.add_argument("--tables", action="store_true", help="print the tables of the results, run nothing")
+    parser.add_argument("--page", type=Path, help="Markdown file whose tables to write anew")
     parser.add_argument("--data", nargs="+", help="of digits, wine, breast-cancer, newsgroups, cifar10n (default: all)")
     parser.add_argument("--seeds", type=int, default=2, help="of the noise (default: %(default)s)")
     parser.add_argument("--directory", type=Path, help="of CIFAR-10 and CIFAR-10N")
@@ -27,7 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not options.tables:
         run(options)
-    show(results.read(options.results))
+    text = tables(results.read(options.results))
+    print(text)
+    if options.page:
+        before, _, after = options.page.read_text(encoding="utf-8").partition(BEGIN)
+        options.page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after.partition(END)[2]}", encoding="utf-8")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -50,14 +56,17 @@ def run(options: argparse.Namespace) -> None:
             results.append(options.results, rows)
 
 
-def show(rows: list[results.Row]) -> None:
-    print("\nEach with its own pipeline: AUC, precision / recall in percent; bold: the highest F1\n")
-    print(results.quality_table(rows, results.PIPELINES))
-    print("\nOn the same probabilities, pair by pair\n")
-    print(results.quality_table(rows, results.SHARED))
-    print("\nCPU seconds, one thread\n")
-    print(results.seconds_table(rows))
-    print("\n" + results.regret(rows))
+def tables(rows: list[results.Row]) -> str:
+    parts = [
+        "Each with its own pipeline. AUC, precision / recall, in percent; bold: the highest F1; ±: over the seeds.",
+        results.quality_table(rows, results.PIPELINES),
+        "On the same probabilities, pair by pair (the last one: p of those that have seen the example counts as well).",
+        results.quality_table(rows, results.SHARED),
+        "Seconds of the CPU, one thread, beside other work:",
+        results.seconds_table(rows),
+        results.regret(rows) + ".",
+    ]
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

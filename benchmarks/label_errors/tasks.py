@@ -82,19 +82,19 @@ def tasks(data: str, seeds: int, directory: Path | None, cache: Path) -> Iterato
 
 
 def _people(directory: Path | None, cache: Path) -> Iterator[Task]:
-    """Make the tasks of CIFAR-10N: the first IMAGES training images, judged right and as people judged them."""
+    """Make the tasks of CIFAR-10N: the first IMAGES of the training part, judged right and as people judged them."""
     if directory is None:
         raise ValueError("cifar10n: expected --directory with cifar-10-batches-py and CIFAR-10_human.pt, got none")
-    dataset = cifar10(Options(directory, validation=0))
+    dataset = cifar10(Options(directory))
     assert dataset.published is not None
-    first = np.argsort(dataset.published.rows.numpy())[:IMAGES]  # as published, which CIFAR-10N goes by
-    images = dataset.train.inputs.numpy()[first]
-    clean = dataset.published.labels.numpy()[:IMAGES]
-    features = patch_features(images, cache / "cifar10.npy")
-    yield Task("cifar10n", "none", 0.0, 0, features, clean, clean)
+    first = np.argsort(dataset.published.rows.numpy())[:IMAGES]
+    rows = dataset.published.rows.numpy()[first]  # as published, which CIFAR-10N goes by
+    published = dataset.published.labels.numpy()
+    features = patch_features(dataset.train.inputs.numpy()[first], cache / "cifar10.npy")
+    yield Task("cifar10n", "none", 0.0, 0, features, published[rows], published[rows])
     for name, key in HUMAN.items():
-        labels = noise.from_file(directory / "CIFAR-10_human.pt", dataset.published.labels.numpy(), key=key).labels
-        yield Task("cifar10n", name, 0.0, 0, features, labels[:IMAGES], clean)
+        labels = noise.from_file(directory / "CIFAR-10_human.pt", published, key=key).labels
+        yield Task("cifar10n", name, 0.0, 0, features, labels[rows], published[rows])
 
 
 def _table(load: Callable[..., Any]) -> Callable[[Path], tuple[npt.NDArray[Any], npt.NDArray[np.int64]]]:

@@ -48,8 +48,8 @@ def find_label_errors(
     ``p`` is the mean of what they all say, the one that has not seen the example among them.
 
     No clean label is needed: of all rates and lengths that one is taken with which the networks agree best with labels
-    that they have not seen, by the share that they predict and the mean probability that they give. Wrong labels lower
-    both for every network alike, as long as they cannot be predicted; so the best network is still the best.
+    that they have not seen, by the share that they predict and the mean probability that they give. Mistakes that are
+    spread evenly over the classes lower both for every network alike: the best network is still the best.
 
     Args:
       features: ``(N, d)`` numbers: a table, or embeddings of images, texts, sounds. Columns are standardised here, and
@@ -81,6 +81,9 @@ def find_label_errors(
 
     Warns:
       RuntimeWarning: a class with a single example, which no network can know without having seen it.
+
+    References:
+      Wang et al. 2019, arXiv 1903.12141, for the loss; Ghosh, Kumar & Sastry 2017, arXiv 1712.09482, for the choice.
 
     Example:
       >>> import numpy as np
@@ -135,8 +138,8 @@ def _warn_of_single_examples(classes: npt.NDArray[np.int64], names: Array) -> No
     single = names[np.bincount(classes) == 1]
     if len(single):
         warnings.warn(
-            f"imae_ext: {len(single)} classes have a single example ({', '.join(map(str, single[:5]))}): it will be "
-            "suspected, since no network can know it without having seen it",
+            f"imae_ext: {len(single)} classes have a single example ({', '.join(map(str, single[:5]))}): its p "
+            "says little, since no network can know the class without having seen it",
             RuntimeWarning,
             stacklevel=3,
         )

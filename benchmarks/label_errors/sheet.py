@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 TILE, MARGIN, LINE = 72, 12, 15  # pixels: an image's side, between two of them, a line of text
+HEAD = 48  # pixels above the images
 COLUMNS, COUNT = 10, 100
 RED, GREEN, GREY, BLACK = "#b00020", "#00702a", "#777777", "#000000"
 
@@ -55,11 +56,14 @@ def draw(suspects: Sequence[Suspect], title: str, columns: int = COLUMNS) -> Ima
     lines = 3 if any(suspect.true is not None for suspect in suspects) else 2
     width, height = TILE + MARGIN, TILE + lines * LINE + MARGIN
     rows = -(-len(suspects) // columns)
-    sheet = Image.new("RGB", (columns * width + MARGIN, rows * height + 2 * LINE + 2 * MARGIN), "white")
+    sheet = Image.new("RGB", (columns * width + MARGIN, rows * height + HEAD + MARGIN), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    pen.text((MARGIN, MARGIN // 2), title, BLACK, ImageFont.load_default(14))
+    legend = "Below each: the given label (red) with its probability, the predicted label"
+    legend += ", the true label (green where it is the predicted one)" if lines == 3 else ""
+    pen.text((MARGIN, 6), title, BLACK, ImageFont.load_default(14))
+    pen.text((MARGIN, 26), legend, GREY, font)
     for i, suspect in enumerate(suspects):
-        x, y = MARGIN + i % columns * width, 2 * LINE + MARGIN // 2 + i // columns * height
+        x, y = MARGIN + i % columns * width, HEAD + i // columns * height
         sheet.paste(_tile(suspect.image), (x, y))
         pen.rectangle((x - 1, y - 1, x + TILE, y + TILE), outline=GREY)
         p = f"{suspect.p:.2f}"
@@ -160,8 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         found = read(options.suspects, options.images, options.count)
         title = f"The {len(found)} least believed labels"
-    known = ", the true label" if found[0].true is not None else ""
-    draw(found, f"{title}. Below each: the given label with its p (red), the predicted label{known}.").save(options.to)
+    draw(found, title).save(options.to)
     print(f"{options.to}: {len(found)} images")
 
 

@@ -31,6 +31,7 @@ from .formulas import (
     TaylorCE,
 )
 from .functional import robust_loss, row_stats, value_and_grad
+from .label_errors import LabelErrors, find_label_errors, label_errors
 from .losses import (
     ael_loss,
     agce_loss,
@@ -94,6 +95,7 @@ __all__ = [
     "Formula",
     "GCELoss",
     "IMAELoss",
+    "LabelErrors",
     "LabelSmoothing",
     "LabelSmoothingLoss",
     "MAELoss",
@@ -111,9 +113,11 @@ __all__ = [
     "aul_loss",
     "cce_loss",
     "dm_loss",
+    "find_label_errors",
     "focal_loss",
     "gce_loss",
     "imae_loss",
+    "label_errors",
     "label_smoothing_loss",
     "mae_loss",
     "mse_loss",

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .experiment import LEARNING_RATES, LOSSES, NOISE_RATE, recipes, run
-from .figures import training_curves, weight_curves
+from .figures import pyplot, training_curves, weight_curves
 from .runs import run_all
 from .search import RATES, SEEDS, choose, search_table
 from .table import paper_table
@@ -44,6 +44,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def demo(options: argparse.Namespace) -> None:
     start = time.perf_counter()
+    pyplot()  # now, rather than after a minute of training, if it is missing
     options.out.mkdir(parents=True, exist_ok=True)
     chosen = {name: [rate] for name, rate in LEARNING_RATES.items()}
     results = run_all(run, recipes(chosen, range(options.seeds), options.epochs), options.processes)

@@ -99,9 +99,9 @@ def read_labels(path: Path, key: str | None, examples: Examples, order: Path | N
             axis=1,
         )
         given = _placed(given, rows, len(examples.labels))
+        _check_range(table, given, examples.num_classes)
         labels, ties = majority(given)
         votes = given if given.shape[1] > 1 else None
-    _check_range(table, labels if votes is None else votes, examples.num_classes)
     return Given(labels, votes, counts, true, ",".join(keys), true_key or "", ties)
 
 

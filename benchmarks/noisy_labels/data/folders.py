@@ -21,6 +21,16 @@ PART_NAME = re.compile(
     r"(?:[-_. ]*(?:images?|imgs?|set|data|photos|split|\d+))*",
     re.IGNORECASE,
 )
+# Files by which published data sets are known, which have readers of their own.
+PUBLISHED = {
+    "wnids.txt": "tiny-imagenet",
+    "info/train_filelist_google.txt": "webvision",
+    "meta/imagelist.tsv": "food101n",
+    "split/clean_validation": "mini-imagenet",
+    "noisy_label_kv.txt": "clothing1m",
+    "noisy_train.txt": "clothing1m",
+    "bbox_train": "mars",
+}
 EXPECTED = "ROOT/<class>/<image files>, or ROOT/train/<class>/... with val/ and test/ beside train/"
 
 
@@ -41,6 +51,9 @@ def folder(options: Options) -> Dataset:
     root = options.directory
     if not root.is_dir():
         raise FileNotFoundError(f"expected a folder of images, ROOT/<class>/<image files>: there is no {root}")
+    known = next((name for file, name in PUBLISHED.items() if (root / file).exists()), None)
+    if known is not None:
+        raise ValueError(f"{root} is laid out as its makers publish {known}: take --data {known}")
     # A folder named train that has no folders in it is a class of trains.
     layered = (root / "train").is_dir() and bool(subfolders(root / "train"))
     strange = [path.name for path in subfolders(root) if path.name not in PARTS] if layered else []
@@ -92,7 +105,7 @@ def _classes(root: Path) -> tuple[tuple[str, ...], list[str]]:
     empty = [f"{path.name}/" for path in folders if path not in full]
     if len(full) >= 2:
         return tuple(path.name for path in full), empty
-    got = f"got {len(full)}" + f" ({full[0].name}/)" * len(full)
+    got = f"got {len(full)}" + "".join(f" ({path.name}/)" for path in full)
     if empty:
         got += f", and without images {', '.join(empty)}"
     loose = sum(is_image(path) for path in root.iterdir())

@@ -165,7 +165,7 @@ def _read_csv(path: Path) -> Table:
     text = path.read_text(encoding="utf-8-sig")
     first = text.split("\n", 1)[0]
     separator = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if any(cell.strip() for cell in row)]
+    rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if row]  # [""] is a cell without a label
     return _rows(path, [[cell.strip() for cell in row] for row in rows])
 
 
@@ -197,6 +197,8 @@ def _rows(path: Path, rows: Sequence[Sequence[str]]) -> Table:
     if len(set(names)) != len(names):
         raise ValueError(f"expected columns of different names, got {', '.join(names)}")
     columns = {name: _cells([row[i] for row in body]) for i, name in enumerate(names)}
+    if not header and len(columns) > 1 and all(cells.dtype.kind == "f" for cells in columns.values()):
+        return Table(path, {WHOLE: np.stack(list(columns.values()), axis=1)})  # an array of two dimensions
     files = next((name for name, cells in columns.items() if _names_files(name, cells, header)), None)
     named = tuple(columns.pop(files).tolist()) if files is not None else ()
     return Table(path, columns if files is not None or not header else _in_order(columns), named)

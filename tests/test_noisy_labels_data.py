@@ -157,5 +157,5 @@ def test_arguments_that_do_not_suit_a_data_set_are_refused(tmp_path: Path) -> No
             load(name, None if name == "digits" else tmp_path, **arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="digits come with scikit-learn: expected no directory"):
         load("digits", tmp_path)
-    with pytest.raises(ValueError, match="cifar10 is read from files: expected their directory"):
+    with pytest.raises(ValueError, match="cifar10 is read from files: expected --directory DIR"):
         load("cifar10")

@@ -74,7 +74,10 @@ def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.linspace(-1, 400, 64, dtype=np.float32).reshape(8, 8), "floats from -1 to 400: expected floats from 0 to 1"),
+        (
+            np.linspace(-1, 400, 64, dtype=np.float32).reshape(8, 8),
+            "floats from -1 to 400: expected floats from 0 to 1",
+        ),
         (np.full((8, 8), np.nan, np.float32), "expected floats from 0 to 1"),
         (np.arange(64, dtype=np.int32).reshape(8, 8), "32-bit integers, and nothing says which is white"),
     ],
@@ -203,9 +206,15 @@ def test_a_flat_folder_with_a_list_of_labels(tmp_path: Path, form: str) -> None:
         table.write_text("{" + ", ".join(f'"{file}": "{name}"' for file, name in pairs) + "}")
     else:
         separator = {"csv": ",", "tsv": "\t", "txt": " "}[form]
-        write_list(table, separator.join(("Filename", "Label")) * (form != "txt"), [separator.join(one) for one in pairs])
+        write_list(
+            table, separator.join(("Filename", "Label")) * (form != "txt"), [separator.join(one) for one in pairs]
+        )
     dataset = load("list", root, size=8, labels=table)
-    assert dataset.class_names == names and [len(dataset.train), len(dataset.validation), len(dataset.test)] == [24, 3, 3]
+    assert dataset.class_names == names and [len(dataset.train), len(dataset.validation), len(dataset.test)] == [
+        24,
+        3,
+        3,
+    ]
     pixels = dataset.train.inputs[torch.arange(24)][:, 0, 0, 0]
     assert torch.equal(pixels.long(), dataset.train.labels) and not dataset.truth_known
 

@@ -251,7 +251,11 @@ def test_clothing1m_with_a_list_of_paths_and_labels_for_each_part(tmp_path: Path
             paint(tmp_path / "images" / name, red=i % 14)
     write_lists(tmp_path, lists)
     dataset = load("clothing1m", tmp_path, size=8)
-    assert dataset.num_classes == 14 and [len(dataset.train), len(dataset.validation), len(dataset.test)] == [28, 14, 14]
+    assert dataset.num_classes == 14 and [len(dataset.train), len(dataset.validation), len(dataset.test)] == [
+        28,
+        14,
+        14,
+    ]
     for part in ("train", "validation", "test"):
         assert labels(dataset, part) == reds(dataset, part)
     assert dataset.files[0] == "images/0/noisy_train/0,17.jpg"
@@ -261,7 +265,10 @@ def test_lists_with_wrong_lines_are_refused_by_line(tmp_path: Path) -> None:
     write_webvision(tmp_path)
     path = tmp_path / "info" / "train_filelist_google.txt"
     for text, message in (
-        ("google/q0001/a.jpg 1\n\ngoogle/q0001/b.jpg\n", "line 3: expected a file name and a label, got 'google/q0001/b.jpg'"),
+        (
+            "google/q0001/a.jpg 1\n\ngoogle/q0001/b.jpg\n",
+            "line 3: expected a file name and a label, got 'google/q0001/b.jpg'",
+        ),
         ("google/q0001/a.jpg 60\n", "train_filelist_google.txt: expected labels from 0 to 59, got 60"),
         ("\n\n", "expected images and their labels, a line for each, got none"),
     ):

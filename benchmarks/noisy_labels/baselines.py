@@ -16,7 +16,6 @@ from torch.nn.functional import log_softmax
 
 from .noise import NoisyLabels
 
-
 MOST_CONDITION = 1e6  # of a matrix to invert in float32
 
 

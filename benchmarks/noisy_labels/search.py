@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from .names import RATES as RATES
+from .names import SEARCH_SEEDS
 from .table import by_loss, mean_and_spread, text_table
 from .training import Result
 
+SEEDS = SEARCH_SEEDS
 FITTED = 98.0  # percent of the rightly labelled training examples, mean over the seeds
 
 

@@ -64,7 +64,7 @@ def load(
     if name not in DATASETS:
         raise ValueError(f"expected a data set out of {', '.join(DATASETS)}, got {name}")
     if directory is None and name != "digits":
-        raise ValueError(f"{name} is read from files: expected their directory, got none")
+        raise ValueError(f"{name} is read from files: expected --directory DIR, the folder that they are in, got none")
     if directory is not None and name == "digits":
         raise ValueError(f"digits come with scikit-learn: expected no directory, got {directory}")
     if size is not None and size < 1:

@@ -118,3 +118,78 @@ def test_the_readmes_example_works(images: Path, tmp_path: Path, monkeypatch: py
     with (tmp_path / "suspects.csv").open() as file:
         header, first = list(csv.reader(file))[:2]
     assert f"`{', '.join(header)}`" in " ".join(readme.split()) and first[0] == "1"
+
+
+def test_suspects_of_a_folder_trains_first(images: Path, tmp_path: Path, capsys: Capture) -> None:
+    words = ["suspects", str(images), "--size", "16", "--epochs", "1", "--measure-every", "1", "--processes", "1"]
+    tool.main([*words, "--to", str(tmp_path / "new" / "s.csv")])
+    printed = capsys.readouterr().out
+    assert printed.startswith("folder: 240 images to train on, 0 for validation, 60 to test; 10 classes (class 0, ")
+    assert (
+        "300 images, the most suspect first, in " in printed and "have a label with a probability below 0.5" in printed
+    )
+    assert "The network came to predict" in printed and "(mean of 5 networks)" in printed
+    with (tmp_path / "new" / "s.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 300 and {line["trained_by"] for line in lines} == {"4"}  # each was held out once
+    runs = sorted(path.parent.name for path in (tmp_path / "new" / "s-runs").glob("*/seed*"))
+    assert runs == [f"folder-small-none-fold{k}of5-imae-lr{tool.judging_defaults()['lr']:g}" for k in range(1, 6)]
+    # The same again reads what is finished; the runs can be judged by themselves, too.
+    tool.main([*words, "--to", str(tmp_path / "new" / "s.csv")])
+    tool.main(["suspects", str(tmp_path / "new"), "--directory", str(images), "--to", str(tmp_path / "again.csv")])
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "new" / "s.csv").read_text()
+    tool.main([*words, "--all", "--cutoff", "0.9", "--to", str(tmp_path / "all.csv")])
+    with (tmp_path / "all.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 300 and {line["trained_by"] for line in lines} == {"1"}
+    assert all((line["suspect"] == "yes") == (float(line["p_given"]) < 0.9) for line in lines)
+
+
+def test_suspects_of_a_folder_and_a_list(images: Path, tmp_path: Path, capsys: Capture) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    rows = []
+    for path in sorted(images.rglob("*.png"))[::6]:
+        shutil.copy(path, flat / path.name)
+        rows.append(f"{path.name},{path.parent.name}")
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows, ""]))
+    words = [
+        "suspects",
+        str(flat),
+        "--size",
+        "16",
+        "--epochs",
+        "1",
+        "--measure-every",
+        "1",
+        "--processes",
+        "1",
+        "--all",
+    ]
+    tool.main([*words, "--labels", str(tmp_path / "labels.csv"), "--to", str(tmp_path / "s.csv")])
+    assert "list: 50 images to train on" in capsys.readouterr().out
+    with (tmp_path / "s.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert sorted(f"{line['file']},{line['given_label']}" for line in lines) == sorted(rows)
+    with pytest.raises(SystemExit):
+        tool.main([*words, "--to", str(tmp_path / "t.csv")])
+    assert "with a file of their labels, take --data list --labels FILE" in capsys.readouterr().err
+
+
+def test_suspects_refuses_what_has_no_effect(images: Path, tmp_path: Path, capsys: Capture) -> None:
+    tool.main(["train", *words_for(images), "--lr", "0.02", "--out", str(tmp_path / "runs")])
+    folder = str(next((tmp_path / "runs").glob("*/seed0")))
+    for words, message in (
+        ([folder, "--epochs", "3"], "--epochs: it has no effect here, the runs are finished"),
+        ([folder, "--all"], "--all: it has no effect here, the runs are finished"),
+        ([folder, "--directory", str(images), "--labels", "x.npy"], "the run's labels are from no file"),
+        ([folder, "--directory", str(images), "--cutoff", "2"], "--cutoff: expected a probability above 0 and up to 1"),
+        ([str(images), "--directory", "x"], "--directory x: it has no effect here, the images are in "),
+        ([str(images), str(images)], "expected one folder of images, or finished runs, got "),
+        ([str(images), "--all", "--fold", "1/2"], "expected --all or --fold, got both"),
+        ([str(images), "--validation", "7"], "--validation 7: it has no effect here"),
+    ):
+        with pytest.raises(SystemExit):
+            tool.main(["suspects", *words, "--to", str(tmp_path / "s.csv")])
+        assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "s.csv").exists()

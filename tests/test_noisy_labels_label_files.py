@@ -11,7 +11,7 @@ import pytest
 import torch
 from harmful import Harmful
 
-from benchmarks.noisy_labels import noise
+from benchmarks.noisy_labels import file_noise, noise
 from benchmarks.noisy_labels.annotators import majority, shares
 from benchmarks.noisy_labels.data import Dataset, Examples, Published
 from benchmarks.noisy_labels.data.tables import FORMATS, read_table
@@ -92,7 +92,7 @@ def test_the_share_of_changed_labels_is_kept_and_as_many_as_by_chance_refused(tm
     np.save(path, WORSE)
     made = noise.make("file", dataset(), path=path)
     assert made.source["changed"] == pytest.approx(20 / 60) and made.source["checked_against"] == ""
-    assert noise.said(made.source) == (
+    assert file_noise.said(made.source) == (
         "labels of labels.npy: 33.3% are others than the data set's; no true labels in it to check the order against"
     )
     np.save(path, np.roll(CLEAN, 1))
@@ -155,7 +155,7 @@ def test_examples_without_a_label_are_left_out_and_said(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", given)
     with pytest.raises(ValueError, match="10 of 60 training examples have no label"):
         noise.make("file", dataset(), path=tmp_path / "a.npy")
-    rest = noise.labelled(dataset(), tmp_path / "a.npy", None, order=None, meant=False)
+    rest = file_noise.labelled(dataset(), tmp_path / "a.npy", None, order=None, meant=False)
     made = noise.make("file", rest, path=tmp_path / "a.npy")
     assert made.labels.tolist() == given[given >= 0].tolist() and made.clean.tolist() == CLEAN[given >= 0].tolist()
     assert rest.passed == ("10 training images without a label in a.npy",) and made.source["without_label"] == 10
@@ -179,7 +179,7 @@ def test_the_majority_of_cifar_10ns_annotators_counts(tmp_path: Path) -> None:
     made = noise.make("file", dataset(), path=tmp_path / "CIFAR-10_human.pt", key=key)
     assert np.flatnonzero(made.noisy).tolist() == [5, 6, 7, 8]
     assert (made.labels[5:9] == (CLEAN[5:9] + 1) % 10).all()
-    assert "the majority of 3 annotators, 4 ties" in noise.said(made.source)
+    assert "the majority of 3 annotators, 4 ties" in file_noise.said(made.source)
     given = read_labels(tmp_path / "CIFAR-10_human.pt", key, EXAMPLES).shares(10)
     assert given[0].tolist() == pytest.approx([2 / 3, 1 / 3] + [0] * 8)
     matrix = np.stack([file[f"random_label{i}"] for i in (1, 2, 3)], axis=1)

@@ -75,6 +75,13 @@ def test_options_without_effect_are_refused(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("words", "option"), [(["--seeds", "4"], "--seeds"), (["--out", "q"], "--out")])
+def test_the_demos_search_refuses_what_it_does_not_heed(words: list[str], option: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        tool.main(["demo", "--search", *words])
+    assert f"{option}: it has no effect with --search" in capsys.readouterr().err
+
+
 def test_options_at_their_defaults_are_refused_alike() -> None:
     _, given = tool.parse([*TRAIN, "--targets", names.TARGETS[0]])
     assert given.explicit == {"lr", "out", "targets"}

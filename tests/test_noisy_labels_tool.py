@@ -15,7 +15,7 @@ import torch
 
 import imae_ext
 from benchmarks.noisy_labels import __main__ as tool
-from benchmarks.noisy_labels import archive, options, report, share
+from benchmarks.noisy_labels import archive, options, report, rules, share
 from benchmarks.noisy_labels.baselines import Forward
 from benchmarks.noisy_labels.losses import parse
 from benchmarks.noisy_labels.task import Task
@@ -158,15 +158,14 @@ def test_share_times_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_suspects_wants_the_folder_of_one_run(swept: Path, tmp_path: Path, capsys: Capture) -> None:
     name = "digits-mlp-asymmetric30-cce-lr0.05"
-    wanted = "expected the folder of one finished run, "
     (tmp_path / "stopped").mkdir()
     (tmp_path / "stopped" / "config.json").write_text("{}")
     for folder, message in (
         (swept / name, "expected one run: with made noise every seed has other wrong labels"),
         (swept, "expected runs that differ in seed or fold alone, got "),
-        (tmp_path / "stopped", f"{wanted}got one that has not come to its end"),
-        (tmp_path, f"{wanted}found none there, nor below"),
-        (tmp_path / "absent", f"{wanted}there is no such folder"),
+        (tmp_path / "stopped", "expected the folder of one finished run, got one that has not come to its end"),
+        (tmp_path, "expected a folder of images or of finished runs, found neither"),
+        (tmp_path / "absent", "of finished runs, there is no such folder"),
     ):
         with pytest.raises(SystemExit):
             tool.main(["suspects", str(folder), "--to", str(tmp_path / "suspects.csv")])
@@ -241,6 +240,7 @@ def test_the_plan_for_a_gpu_asks_for_what_there_is(tmp_path: Path) -> None:
     for words in asked:
         assert words[:2] == ["-m", "benchmarks.noisy_labels"]
         _, given = tool.parse(words[2:])
+        rules.check(given)
         if given.run is tool.run_sweep:
             noises |= {task.title for task in options.tasks_of(given)}
             assert given.device == "cuda" and all(parse(loss) for loss in given.losses)

@@ -4,7 +4,7 @@ The layers, each importing only those before it:
 
     names                    what the command line knows by name; imports nothing
     annotators               several labels for an example
-    data, label_rows, label_files, noise
+    data, label_rows, label_files, file_noise, noise
                              what is trained on: examples and wrong labels
     augment, networks        from stored inputs to logits
     baselines, losses        losses in plain PyTorch; all losses by name

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from . import archive, job, judging, options, rules, suspects
 from .data.folders import class_folders
-from .data.images import counted
-from .data.images import is_image as _is_image
+from .data.images import counted, is_image
 from .measures import Measures
 from .names import FOLDS
 from .runs import run_all
@@ -58,9 +57,15 @@ def _finished(path: Path) -> list[Path]:
     """Find the finished runs at a path or below; none for a folder of images."""
     if (path / "result.json").exists():
         return [path]
+    if (path / "config.json").exists():
+        archive.read(path)  # says that it has not come to its end
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: expected a folder of images or of finished runs, there is no such folder")
     found = sorted(result.parent for result in path.glob("**/seed*/result.json"))
-    if not found and not (path.is_dir() and any(_is_image(file) for file in path.rglob("*"))):
-        archive.read(path)  # says what is wrong with it
+    if not found and not any(is_image(file) for file in path.rglob("*")):
+        raise FileNotFoundError(
+            f"{path}: expected a folder of images or of finished runs, found neither there nor below"
+        )
     return [folder for folder in found if "estimate" not in folder.parts]
 
 

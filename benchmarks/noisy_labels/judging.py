@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import archive, job, noise
+from . import archive, file_noise, job, noise
 from .archive import StoredRun
 from .data import Dataset, ImageFiles, Inputs
 from .noise import NoisyLabels
@@ -142,7 +142,7 @@ def _rise(result: Result) -> float:
 def _whole(task: Task, dataset: Dataset, labels: NoisyLabels) -> IntArray:
     """Return the given labels of the whole training set, -1 where an example has none."""
     if task.noise == "file":
-        found = noise.given_for(dataset, task.labels, task.key, order=task.order, meant=task.meant)[0].labels
+        found = file_noise.given_for(dataset, task.labels, task.key, order=task.order, meant=task.meant)[0].labels
         return found.copy()
     whole = dataset.train.labels if dataset.published is None else dataset.published.labels
     return whole.cpu().numpy().copy()

@@ -23,14 +23,16 @@ RATE_HELP = "one for all, LOSS=RATE for some, or `search`: by validation accurac
 
 def add_data(parser: argparse.ArgumentParser, directory: bool = True) -> None:
     group = parser.add_argument_group("data")
-    group.add_argument("--data", default="digits", choices=DATASETS, help="data set (default: %(default)s)")
+    about = f"data set, of {', '.join(DATASETS)} (default: %(default)s)"
+    group.add_argument("--data", default="digits", choices=DATASETS, metavar="NAME", help=about)
     if directory:
         group.add_argument("--directory", type=Path, metavar="DIR", help="where the data set's files are")
     add_label_file(group)
     group.add_argument(
         "--split", metavar="LIST", help="which published list to train on: red_noise_nl_0.4, google, ..."
     )
-    group.add_argument("--network", default="mlp", choices=NETWORKS, help="default: %(default)s")
+    about = f"of {', '.join(NETWORKS)} (default: %(default)s)"
+    group.add_argument("--network", default="mlp", choices=NETWORKS, metavar="NAME", help=about)
     group.add_argument("--validation", type=int, metavar="N", help="size of the part held out from training")
     group.add_argument("--fold", metavar="K/N", help="hold out the K-th of N parts of a folder or list, or `none`")
     group.add_argument("--limit", type=int, metavar="N", help="keep N training examples, for small trials")

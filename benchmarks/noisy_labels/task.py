@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from . import networks, noise
+from . import file_noise, networks, noise
 from .data import Dataset, load, said
 from .noise import NoisyLabels
 
@@ -124,7 +124,7 @@ class Task:
     def says(self) -> str:
         """Say what was read: images, classes, what was passed over, and what a label file changes."""
         source = self.noisy_labels(seed=0).source
-        return "\n".join([said(self.dataset()), *([noise.said(source)] if source else [])])
+        return "\n".join([said(self.dataset()), *([file_noise.said(source)] if source else [])])
 
 
 @functools.lru_cache(maxsize=1)
@@ -140,7 +140,7 @@ def _load(
     noisy, labels, key, order, meant = file
     others: dict[str, Any] = {}
     if noisy:
-        others["keep"] = functools.partial(noise.labelled, path=labels, key=key, order=order, meant=meant)
+        others["keep"] = functools.partial(file_noise.labelled, path=labels, key=key, order=order, meant=meant)
     else:
         others["labels"] = labels
     return load(

@@ -8,9 +8,10 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from random import Random
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
 from benchmarks.noisy_labels import __main__ as tool
@@ -193,3 +194,63 @@ def test_suspects_refuses_what_has_no_effect(images: Path, tmp_path: Path, capsy
             tool.main(["suspects", *words, "--to", str(tmp_path / "s.csv")])
         assert message in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "s.csv").exists()
+
+
+def test_parts_of_their_own_are_judged_as_well(tmp_path: Path) -> None:
+    for part, count in (("train", 6), ("val", 3), ("test", 2)):
+        for name in ("a", "b"):
+            (tmp_path / "photos" / part / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("L", (8, 8), 20 * i).save(tmp_path / "photos" / part / name / f"{i}.png")
+    labels = [f"train/a/{i}.png,{'b' if i == 2 else 'a'}" for i in range(6)] + [f"train/b/{i}.png,b" for i in range(5)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *labels, ""]))
+    words = ["--size", "8", "--network", "mlp", *BRIEF, "--labels", str(tmp_path / "labels.csv")]
+    tool.main(["suspects", str(tmp_path / "photos"), *words, "--to", str(tmp_path / "s.csv")])
+    with (tmp_path / "s.csv").open() as file:
+        lines = {line["file"]: line for line in csv.DictReader(file)}
+    # The label file has none for train/b/5.png; the other parts keep the labels of their folders.
+    assert len(lines) == 11 + 6 + 4 and "train/b/5.png" not in lines
+    assert lines["train/a/2.png"]["given_label"] == "b" and lines["train/a/2.png"]["index"] == "2"
+    assert lines["val/b/0.png"]["given_label"] == "b" and lines["val/b/0.png"]["index"] == ""
+    assert {name.split("/")[0]: line["trained_by"] for name, line in lines.items()} == {
+        "train": "1",
+        "val": "0",
+        "test": "0",
+    }
+
+
+def write_shapes(root: Path) -> set[str]:
+    """Write 210 images of three shapes, 26 of them into a wrong folder; return the names of these."""
+    random = Random(0)
+    shapes = ("circle", "square", "triangle")
+    wrong, names = set(random.sample(range(210), 26)), set()
+    for k in range(210):
+        shape = shapes[k // 70]
+        image = Image.new("RGB", (64, 64), tuple(random.randrange(110) for _ in range(3)))  # type: ignore[arg-type]
+        colour = tuple(random.randrange(140, 256) for _ in range(3))
+        x, y, r = random.randrange(24, 40), random.randrange(24, 40), random.randrange(12, 22)
+        draw = ImageDraw.Draw(image)
+        if shape == "triangle":
+            draw.polygon([(x, y - r), (x - r, y + r), (x + r, y + r)], fill=colour)
+        else:
+            {"circle": draw.ellipse, "square": draw.rectangle}[shape]((x - r, y - r, x + r, y + r), fill=colour)
+        given = random.choice([other for other in shapes if other != shape]) if k in wrong else shape
+        (root / given).mkdir(parents=True, exist_ok=True)
+        image.save(root / given / f"{k:03d}.png")
+        names |= {f"{given}/{k:03d}.png"} if k in wrong else set()
+    return names
+
+
+def test_the_readmes_command_finds_every_wrong_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    readme = (ROOT / "benchmarks" / "noisy_labels" / "README.md").read_text()
+    command = re.search(r"^python -m benchmarks\.noisy_labels (suspects photos --all --to .*)$", readme, re.MULTILINE)
+    assert command is not None
+    monkeypatch.chdir(tmp_path)
+    wrong = write_shapes(tmp_path / "photos")
+    tool.main(shlex.split(command[1]))
+    with (tmp_path / "suspects.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 210 and wrong <= {line["file"] for line in lines[:30]}
+    assert "that had settled: enough" in capsys.readouterr().out

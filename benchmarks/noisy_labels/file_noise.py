@@ -22,7 +22,7 @@ def given_for(
     order: str | Path | None = None,
     meant: bool = False,
 ) -> tuple[Given, dict[str, Any]]:
-    """Read a label file for the whole training set: its labels, and what is to be said of it; arguments as noise.make."""
+    """Read a label file for the whole training set: its labels, and what to say of it; arguments as noise.make."""
     if path is None:
         raise ValueError("noise from a file: expected its path, got none")
     whole = dataset.published

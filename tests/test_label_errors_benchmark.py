@@ -108,7 +108,7 @@ def test_the_picture_fits_a_window() -> None:
 def test_long_labels_stay_below_their_image() -> None:
     short, long = (np.asarray(sheet.draw(suspects(given=name)[:1], "")) for name in ("cat", "c" * 80))
     assert short.shape == long.shape
-    assert (long[:, sheet.MARGIN + sheet.TILE + 2 : sheet.MARGIN + sheet.TILE + sheet.MARGIN] == 255).all()
+    assert (long[sheet.HEAD :, sheet.MARGIN + sheet.TILE + 2 : sheet.MARGIN + sheet.TILE + sheet.MARGIN] == 255).all()
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (32, 32, 3), (10, 30), (200, 100, 3)])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_options
-from ..formulas import IMAE, Loss
+from ..formulas import IMAE, Formula
 from .folds import SAMPLES, Candidate, cross_fit, deal, standardised
 from .inputs import Array, as_features, as_labels, check_cutoff
 from .ranking import Choice, LabelErrors, judge
@@ -30,7 +30,7 @@ def find_label_errors(
     features: Tensor | npt.ArrayLike,
     labels: Tensor | npt.ArrayLike,
     *,
-    formula: Loss | None = None,
+    formula: Formula | None = None,
     folds: int = 5,
     sample: str = "all",
     rates: Sequence[float] = RATES,

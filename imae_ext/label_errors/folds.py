@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..formulas import Loss
+from ..formulas import Formula
 from .inputs import Array
 from .training import Network, fit, probabilities
 
@@ -58,7 +58,7 @@ def cross_fit(
     y: Tensor,
     fold: npt.NDArray[np.int64],
     C: int,
-    formula: Loss,
+    formula: Formula,
     *,
     rates: Sequence[float],
     lengths: Sequence[int],

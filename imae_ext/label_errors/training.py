@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, relu
 
-from ..formulas import Loss
+from ..formulas import Formula
 from ..functional import robust_loss
 
 ROWS = 8192  # judged at a time
@@ -21,7 +21,7 @@ def fit(
     x: Tensor,
     y: Tensor,
     C: int,
-    formula: Loss,
+    formula: Formula,
     *,
     rate: float,
     lengths: Sequence[int],

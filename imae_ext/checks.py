@@ -12,6 +12,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from . import _torch
 from .formulas import Formula, Loss
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2, "normalized": 3}
@@ -108,17 +109,8 @@ def check(
     check_options(formula, reduction, ignore_index)
     check_tensors(logits, target, weight)
     at_hand = target.device.type == "cpu" or os.environ.get("IMAE_EXT_DEBUG") == "1"
-    if at_hand and not _tracing():
+    if at_hand and _torch.has_values(target):
         check_labels(logits, target, ignore_index)
-
-
-def _tracing() -> bool:
-    """Whether tensors may have no values to look at: in torch.func, torch.compile, make_fx, FakeTensorMode."""
-    return (
-        torch._C._are_functorch_transforms_active()
-        or torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
 
 
 def check_like(logits: Tensor, out: object) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
+import torch  # noqa: F401  for the examples
 from torch import Tensor
 
-from . import checks, reference
+from . import devices, plain
 from ._extension import compiled
 from .formulas import Loss
 
@@ -56,11 +56,10 @@ def robust_loss(
     Differs from F.cross_entropy: NaN in an ignored row stays out of the gradient, and half-precision logits give a
     float32 loss.
     """
-    if not compiled:
-        return reference.robust_loss(
-            logits, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction
-        )
-    return ops.loss(logits, target, (formula, weight, ignore_index, reduction))
+    options = (formula, weight, ignore_index, reduction)
+    if devices.has_kernels(logits):
+        return ops.loss(logits, target, options)
+    return plain.loss(logits, target, options)
 
 
 def value_and_grad(
@@ -104,19 +103,9 @@ def value_and_grad(
       tensor([[-0.1192,  0.1192]])
     """
     options = (formula, weight, ignore_index, reduction)
-    if compiled:
+    if devices.has_kernels(logits):
         return ops.value_and_grad(logits, target, options, out)
-    checks.check(logits, target, *options)
-    if out is not None:
-        checks.check_out(logits, out)
-    with torch.inference_mode(False), torch.enable_grad():
-        z, y = logits.detach().clone().requires_grad_(), target.clone()
-        w = None if weight is None else weight.detach().clone()
-        loss = reference.robust_loss(z, y, formula, weight=w, ignore_index=ignore_index, reduction=reduction)
-        (grad,) = torch.autograd.grad(loss.sum(), z)
-    if out is None:
-        return loss.detach(), grad
-    return loss.detach(), out.copy_(grad)
+    return plain.value_and_grad(logits, target, options, out)
 
 
 def row_stats(logits: Tensor, target: Tensor, formula: Loss, *, ignore_index: int = -100) -> tuple[Tensor, Tensor]:
@@ -144,6 +133,6 @@ def row_stats(logits: Tensor, target: Tensor, formula: Loss, *, ignore_index: in
       >>> w
       tensor([7.3891, 1.0010])
     """
-    if not compiled:
-        return reference.row_stats(logits, target, formula, ignore_index=ignore_index)
-    return ops.row_stats(logits, target, formula, ignore_index)
+    if devices.has_kernels(logits):
+        return ops.row_stats(logits, target, formula, ignore_index)
+    return plain.row_stats(logits, target, formula, ignore_index)

@@ -16,12 +16,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from . import _torch
 from . import formulas as f
 from .checks import check
 
@@ -70,32 +71,44 @@ def rule(panels: int) -> tuple[list[float], list[float]]:
     return x, [w / 2 / panels for w in _WEIGHTS for _ in range(2)] * panels
 
 
+# Up to so many numbers at a time a batch of nodes costs little more than a single one.
+_BATCH = 1 << 16
+
+
 def _integral(g: Callable[[Tensor], Tensor], end: Tensor, panels: int = 1) -> Tensor:
-    """Integral of g from 0 to each end: exact to rounding for the smooth g below."""
+    """Integral of g from 0 to each end, exact to rounding for the smooth g below: a few nodes at a time, in O(N)."""
     x, w = (torch.tensor(a, dtype=end.dtype, device=end.device) for a in rule(panels))
-    return end * (g(end.unsqueeze(-1) * x) * w).sum(-1)  # autocast would round the factors of @
+    x, w = (each.reshape(-1, *(1,) * end.dim()) for each in (x, w))
+    if torch.compiler.is_compiling():  # which never stores what it only sums
+        return end * (g(end * x) * w).sum(0)
+    step = max(1, _BATCH // max(1, end.numel()))
+    total = torch.zeros_like(end)
+    for i in range(0, len(x), step):
+        total = total + (g(end * x[i : i + step]) * w[i : i + step]).sum(0)
+    return end * total
 
 
-def _bounded(p: Tensor, r: Tensor, nlp: Tensor, beta: float, lambd: float) -> Tensor:
-    """B = integral over margins from u to infinity of expm1(beta p^lambd r).
+def _integrated(u: Tensor, beta: float, lambd: float) -> Tensor:
+    """B(u) by quadrature: down to p = 1/2 an integral over r; below that over z = -log(2 p), in s = log1p(z).
 
-    Down to p = 1/2 it is an integral over r; below that over z = -log(2 p), in s = log1p(z), which suits every lambd.
-    For lambd = 1 the integrand is even in u.
+    The latter suits every lambd. For lambd = 1 the integrand is even in u.
     """
+    p, r, nlp = torch.exp(logsigmoid(u)), torch.exp(logsigmoid(-u)), -logsigmoid(u)
 
     def per_r(t: Tensor) -> Tensor:
         t = t.clamp(min=1e-300 if t.dtype is torch.float64 else 1e-37)  # for the limit at r = 0
-        return torch.expm1(beta * (1 - t) ** lambd * t) / (t * (1 - t))
+        odds = t * (1 - t)
+        return torch.expm1(beta * (odds if lambd == 1 else (1 - t) ** lambd * t)) / odds
 
     def per_s(s: Tensor) -> Tensor:
         nlp = math.log(2) + torch.expm1(s)
         r = -torch.expm1(-nlp)
         return torch.exp(s) * torch.expm1(beta * torch.exp(-lambd * nlp) * r) / r
 
-    fitted = p >= 0.5
+    fitted = u >= 0
     if lambd == 1:
         near = _integral(per_r, torch.where(fitted, r, p))
-        return torch.where(fitted, near, 2 * _integral(per_r, torch.full_like(r[:1], 0.5)) - near)
+        return torch.where(fitted, near, 2 * _integral(per_r, u.new_full((), 0.5)) - near)
     above = _integral(per_r, torch.where(fitted, r, 0.5))
     z = torch.where(fitted, 0.0, nlp - math.log(2))
     z_max = 40 / min(lambd, 1.0) if lambd > 0 else 40.0  # where p^lambd no longer matters
@@ -105,11 +118,57 @@ def _bounded(p: Tensor, r: Tensor, nlp: Tensor, beta: float, lambd: float) -> Te
     return above + below
 
 
+class _Bounded(torch.autograd.Function):
+    """B(u), the integral over margins from u to infinity of expm1(beta p^lambd r): the integrand is its derivative.
+
+    In plain torch, so that it is right to any order.
+    """
+
+    @staticmethod
+    def forward(u: Tensor, beta: float, lambd: float) -> Tensor:
+        return _integrated(u, beta, lambd)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        u, ctx.beta, ctx.lambd = inputs
+        ctx.save_for_backward(u)
+        ctx.save_for_forward(u)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
+        return grad_output * _slope(ctx), None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], u: Tensor, beta: float, lambd: float) -> tuple[Tensor, Any]:
+        return _bounded(u, beta, lambd), in_dims[0]  # it works number by number
+
+
+class _BoundedForwardMode(_Bounded):
+    """The same with the derivative of forward mode, which torch.compile does not read yet."""
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        return tangent * _slope(ctx)
+
+
+def _slope(ctx: Any) -> Tensor:
+    (u,) = ctx.saved_tensors
+    exponent = ctx.beta * torch.exp(logsigmoid(-u))
+    return -torch.expm1(exponent * torch.exp(ctx.lambd * logsigmoid(u)) if ctx.lambd > 0 else exponent)
+
+
+def _bounded(u: Tensor, beta: float, lambd: float) -> Tensor:
+    if not torch.compiler.is_compiling():
+        return _BoundedForwardMode.apply(u, beta, lambd)  # type: ignore[no-any-return,no-untyped-call]
+    if _torch.transforming():  # which torch.compile cannot combine with a Function
+        return _integrated(u, beta, lambd)
+    return _Bounded.apply(u, beta, lambd)  # type: ignore[no-any-return,no-untyped-call]
+
+
 def _dm(row: Row, beta: float, lambd: float, eps: float) -> Tensor:
-    bounded = _bounded(row.p, row.r, row.nlp, beta, lambd)
+    bounded = _bounded(row.u, beta, lambd)
     if eps == 0:
-        half = torch.full_like(row.u, 0.5)
-        return (bounded - _bounded(half, half, -half.log(), beta, lambd) - row.u) / 2
+        return (bounded - _integrated(row.u.new_zeros(()), beta, lambd) - row.u) / 2
     d = eps / 2
     return ((torch.log1p(row.r / d) + row.nlp) / (1 + d) + bounded) / 2
 
@@ -222,6 +281,9 @@ def robust_loss(
 ) -> Tensor:
     """Compute what :func:`imae_ext.robust_loss` computes, in plain PyTorch; see there."""
     check(logits, target, formula, weight, ignore_index, reduction)
+    if weight is not None:  # a row of weight 0 does not count, whatever it holds
+        known = target.clamp(0, len(weight) - 1)
+        target = torch.where((weight[known.long()] == 0) & (known == target), ignore_index, target)
     row, live, y = rows(logits, target, ignore_index, formula.margin)
     w = torch.ones_like(row.u) if weight is None else weight.to(row.u.dtype)[y]
     w = torch.where(live, w, 0.0)

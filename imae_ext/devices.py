@@ -82,9 +82,9 @@ _gpus: dict[int | None, bool] = {}
 def has_kernels(logits: Tensor) -> bool:
     """Whether this build's kernels serve these logits; says once of each type of device if they do not."""
     device = getattr(logits, "device", None)
-    if device is None:  # no tensor, which either path refuses
+    kind = getattr(device, "type", None)
+    if device is None or kind is None:  # no tensor, which either path refuses
         return False
-    kind = device.type
     if kind in _SERVED and (kind != "cuda" or _gpu_is_served(device.index)):
         return True
     if kind not in _announced:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from calls import plain_loss
 from cases import Case, table, table_params
 from expected import Expected, assert_within, expected, rows, stats_allowances
 from torch import Tensor
@@ -58,10 +59,6 @@ def check_autograd(case: Case, loss_function) -> None:
 @pytest.mark.parametrize("case", TABLE)
 def test_autograd(case):
     check_autograd(case, imae_ext.robust_loss)
-
-
-def plain_loss(logits: Tensor, target: Tensor, formula, *, weight, reduction) -> Tensor:
-    return plain.loss(logits, target, (formula, weight, -100, reduction))
 
 
 @pytest.mark.parametrize("case", TABLE)

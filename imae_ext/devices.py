@@ -106,11 +106,6 @@ def reason(device_type: str, index: int | None = None) -> str:
     return _without_kernels(device_type) or capability
 
 
-_REMEDY = {
-    "there are no kernels for ROCm": "there are kernels for CUDA alone",
-    "this build has no CUDA kernels": "install the wheel, or build with nvcc: IMAE_CUDA=1 pip install "
-    "--no-build-isolation .",
-}
 _announced: set[str] = set()
 
 
@@ -122,11 +117,13 @@ def announce(device_type: str) -> None:
     _announced.add(device_type)
     if compiled is None or _torch.missing or os.environ.get("IMAE_EXT_DEVICES") is not None:
         return
-    why = reason(device_type)
-    how = _REMEDY.get(why) or ("build for it: TORCH_CUDA_ARCH_LIST" if device_type == "cuda" else "")
+    if device_type == "cuda" and not torch.version.hip:
+        how = "install a wheel, or build where nvcc is: IMAE_CUDA=1 pip install --no-build-isolation ."
+    else:
+        how = "there are kernels for cpu and cuda; torch.compile makes some where it supports the device"
     logging.getLogger("imae_ext").warning(
-        "imae_ext: on %s the losses run in plain torch, right but slower than a kernel (%s%s)",
+        "imae_ext: on %s the losses run in plain torch, right but slower than by a kernel: %s (%s)",
         device_type,
-        why,
-        f"; {how}" if how else f"; torch.compile makes some for {device_type}, where it supports it",
+        reason(device_type),
+        how,
     )

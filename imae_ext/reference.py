@@ -90,7 +90,7 @@ _BATCH = 1 << 16
 def _integral(g: Callable[[Tensor], Tensor], end: Tensor, least: float = 0, panels: int = 1) -> Tensor:
     """Integral of g from 0 to each end, exact to rounding for the smooth g below: a few nodes at a time, in O(N)."""
     nodes = rule(panels) if end.dtype is torch.float64 else rule((panels + 1) // 2, fewer=True)
-    x, w = (torch.tensor(a, dtype=end.dtype, device=end.device) for a in nodes)
+    x, w = (torch.tensor(a, dtype=end.dtype).to(end.device) for a in nodes)
     x, w = (each.reshape(-1, *(1,) * end.dim()) for each in (x, w))
     z = end.clamp(min=least)
     if torch.compiler.is_compiling():  # which never stores what it only sums

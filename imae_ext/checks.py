@@ -35,15 +35,15 @@ def check_options(formula: object, reduction: object, ignore_index: object = -10
         )
 
 
-def check_weight(weight: object, C: int | None = None) -> None:
-    """Check class weights, by themselves where the number of classes is not known."""
+def check_weight(weight: object, C: int | None = None, rows: torch.Size | None = None) -> None:
+    """Check class weights, by themselves where the number of classes and the target's shape are not known."""
     if weight is None:
         return
     if not isinstance(weight, Tensor):
         hint = hints.not_a_tensor("weight", weight)
         raise TypeError(f"imae_ext: expected weight to be a Tensor, got {type(weight).__name__}{hint}")
     if weight.dim() != 1 or C not in (None, len(weight)):
-        hint = hints.weight_of_wrong_shape(weight, C)
+        hint = hints.weight_of_wrong_shape(weight, C, rows)
         raise ValueError(f"imae_ext: expected weight of shape ({C or 'C'},), got {tuple(weight.shape)}{hint}")
     if weight.dtype not in FLOATS:
         hint = "; pass weight.float()"
@@ -55,17 +55,20 @@ def check_sample_weight(sample_weight: object, target: Tensor) -> None:
     if sample_weight is None:
         return
     if not isinstance(sample_weight, Tensor):
-        raise TypeError(f"imae_ext: expected sample_weight to be a Tensor, got {type(sample_weight).__name__}")
+        hint = hints.not_a_tensor("sample_weight", sample_weight)
+        raise TypeError(f"imae_ext: expected sample_weight to be a Tensor, got {type(sample_weight).__name__}{hint}")
     if sample_weight.shape != target.shape:
         raise ValueError(
             f"imae_ext: expected sample_weight of shape {tuple(target.shape)}, a weight for each label, "
             f"got {tuple(sample_weight.shape)}"
         )
     if sample_weight.dtype not in FLOATS:
-        raise TypeError(f"imae_ext: expected sample_weight of a floating dtype, got {sample_weight.dtype}")
+        hint = "; pass sample_weight.float()"
+        raise TypeError(f"imae_ext: expected sample_weight of a floating dtype, got {sample_weight.dtype}{hint}")
     if sample_weight.device != target.device:
         raise ValueError(
             f"imae_ext: expected sample_weight on {target.device}, where the logits are, got {sample_weight.device}"
+            f"{hints.elsewhere('sample_weight')}"
         )
 
 
@@ -102,7 +105,7 @@ def check_tensors(logits: object, target: object, weight: object, sample_weight:
             f"imae_ext: expected target on {logits.device}, where the logits are, got {target.device}"
             f"{hints.elsewhere('target')}"
         )
-    check_weight(weight, C)
+    check_weight(weight, C, target.shape)
     if isinstance(weight, Tensor) and weight.device != logits.device:
         raise ValueError(
             f"imae_ext: expected weight on {logits.device}, where the logits are, got {weight.device}"

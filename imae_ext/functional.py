@@ -27,6 +27,7 @@ def robust_loss(
     formula: Formula,
     *,
     weight: Tensor | None = None,
+    sample_weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
@@ -39,10 +40,13 @@ def robust_loss(
       formula: what to compute: ``IMAE(8.0)``, ``2.0 * NCE() + MAE()``, ...
       weight: ``(C,)``; each row's loss and gradient are multiplied by the weight of its label. A row of weight 0 is
         treated as an ignored one. A weight that requires a gradient is served by the reference, many times slower.
+      sample_weight: of the target's shape; each row's loss and gradient are multiplied by its own, beside that of its
+        label. Of any sign; a row of weight 0 is treated as an ignored one. One that requires a gradient is served by
+        the reference, too.
       ignore_index: rows with this label have value 0 and gradient 0, whatever their logits hold and whatever gradient
         comes from above: a sum divided by a count of 0 leaves them 0, not NaN.
-      reduction: ``"none"``; ``"sum"``; ``"mean"``, over the rows that are not ignored, or over their class weights;
-        ``"normalized"``, the sum divided by the sum of the example weights (times the class weights), the divisor
+      reduction: ``"none"``; ``"sum"``; ``"mean"``, over the rows that are not ignored, or over their weights;
+        ``"normalized"``, the sum divided by the sum of the example weights (times the rows' weights), the divisor
         held constant: the derivative normalisation of the IMAE authors. Formulas of p_y alone only. NaN where all
         weights are 0, as MAE's of perfect fits are.
 
@@ -67,9 +71,15 @@ def robust_loss(
     """
     if not compiled:
         return reference.robust_loss(
-            logits, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction
+            logits,
+            target,
+            formula,
+            weight=weight,
+            sample_weight=sample_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
         )
-    return ops.loss(logits, target, (formula, weight, None, ignore_index, reduction))
+    return ops.loss(logits, target, (formula, weight, sample_weight, ignore_index, reduction))
 
 
 @explained
@@ -79,6 +89,7 @@ def value_and_grad(
     formula: Formula,
     *,
     weight: Tensor | None = None,
+    sample_weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     out: Tensor | None = None,
@@ -93,6 +104,7 @@ def value_and_grad(
       target: as in :func:`robust_loss`.
       formula: as in :func:`robust_loss`.
       weight: as in :func:`robust_loss`.
+      sample_weight: as in :func:`robust_loss`.
       ignore_index: as in :func:`robust_loss`.
       reduction: as in :func:`robust_loss`; for ``"none"``, each row's own gradient.
       out: like the logits; where to write the gradient. Reusing one saves a large allocation in every step. It
@@ -113,7 +125,7 @@ def value_and_grad(
       >>> grad
       tensor([[-0.1192,  0.1192]])
     """
-    options = (formula, weight, None, ignore_index, reduction)
+    options = (formula, weight, sample_weight, ignore_index, reduction)
     if compiled:
         return ops.value_and_grad(logits, target, options, out)
     checks.check(logits, target, *options)
@@ -121,8 +133,16 @@ def value_and_grad(
         checks.check_out(logits, out)
     with torch.inference_mode(False), torch.enable_grad():
         z, y = logits.detach().clone().requires_grad_(), target.clone()
-        w = None if weight is None else weight.detach().clone()
-        loss = reference.robust_loss(z, y, formula, weight=w, ignore_index=ignore_index, reduction=reduction)
+        of_classes, of_rows = (None if w is None else w.detach().clone() for w in (weight, sample_weight))
+        loss = reference.robust_loss(
+            z,
+            y,
+            formula,
+            weight=of_classes,
+            sample_weight=of_rows,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
         (grad,) = torch.autograd.grad(loss.sum(), z)
     if out is None:
         return loss.detach(), grad

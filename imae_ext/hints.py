@@ -30,7 +30,7 @@ def values_at_hand(x: Tensor) -> bool:
 
 
 def not_a_tensor(name: str, value: object) -> str:
-    """For a list or an array in the place of logits, target or weight."""
+    """For a list or an array in the place of logits, target or weights."""
     if isinstance(value, (list, tuple)) or type(value).__module__ == "numpy":
         return f"; pass torch.as_tensor({name})"
     return ""
@@ -100,8 +100,10 @@ def elsewhere(name: str) -> str:
     return f"; pass {name}.to(logits.device)"
 
 
-def weight_of_wrong_shape(weight: Tensor, C: int | None) -> str:
-    """For class weights with a dimension too many."""
+def weight_of_wrong_shape(weight: Tensor, C: int | None, rows: torch.Size | None) -> str:
+    """For class weights with a dimension too many, and for weights of the rows in their place."""
+    if weight.shape == rows:
+        return "; weights of the rows go to sample_weight="
     flat = weight.dim() > 1 and weight.numel() == max(weight.shape) and C in (None, weight.numel())
     return "; pass weight.flatten()" if flat else ""
 
@@ -143,6 +145,7 @@ def unknown_keyword(name: str, known: tuple[str, ...]) -> str:
         "input": "the first argument is called logits",
         "label": "the second argument is called target",
         "labels": "the second argument is called target",
+        "weights": "class weights go to weight=, weights of the rows to sample_weight=",
         "size_average": 'pass reduction="mean" or "sum"',
         "reduce": 'pass reduction="none"',
         "label_smoothing": "take the formula imae_ext.LabelSmoothing(eps), or label_smoothing_loss, LabelSmoothingLoss",

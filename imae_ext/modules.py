@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ._signature import Options, explained, with_options_of
+from ._signature import ModuleOptions, explained, with_options_of
 from .checks import check_options, check_weight
 from .formulas import (
     AEL,
@@ -130,13 +130,14 @@ class RobustLoss(nn.Module):
         super().__setattr__(name, value)
 
     @explained
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss."""
+    def forward(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+        """Compute the loss; ``sample_weight`` is :func:`imae_ext.robust_loss`'s, of this call's rows."""
         return robust_loss(
             logits,
             target,
             self.formula,
             weight=self.weight,
+            sample_weight=sample_weight,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
         )
@@ -156,7 +157,7 @@ class IMAELoss(RobustLoss):
     T, eps = _parameter("T"), _parameter("eps")
 
     @_named
-    def __init__(self, T: float = 8.0, eps: float = 1e-8, **options: Unpack[Options]) -> None:
+    def __init__(self, T: float = 8.0, eps: float = 1e-8, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(IMAE(T, eps), **options)
 
 
@@ -164,7 +165,7 @@ class CCELoss(RobustLoss):
     """:func:`imae_ext.cce_loss` as a module; options of :class:`RobustLoss`."""
 
     @_named
-    def __init__(self, **options: Unpack[Options]) -> None:
+    def __init__(self, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(CCE(), **options)
 
 
@@ -172,7 +173,7 @@ class MAELoss(RobustLoss):
     """:func:`imae_ext.mae_loss` as a module; options of :class:`RobustLoss`."""
 
     @_named
-    def __init__(self, **options: Unpack[Options]) -> None:
+    def __init__(self, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(MAE(), **options)
 
 
@@ -180,7 +181,7 @@ class MSELoss(RobustLoss):
     """:func:`imae_ext.mse_loss` as a module; options of :class:`RobustLoss`."""
 
     @_named
-    def __init__(self, **options: Unpack[Options]) -> None:
+    def __init__(self, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(MSE(), **options)
 
 
@@ -190,7 +191,7 @@ class GCELoss(RobustLoss):
     q = _parameter("q")
 
     @_named
-    def __init__(self, q: float = 0.7, **options: Unpack[Options]) -> None:
+    def __init__(self, q: float = 0.7, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(GCE(q), **options)
 
 
@@ -200,7 +201,9 @@ class DMLoss(RobustLoss):
     beta, lambd, eps = _parameter("beta"), _parameter("lambd"), _parameter("eps")
 
     @_named
-    def __init__(self, beta: float = 8.0, lambd: float = 0.5, eps: float = 1e-8, **options: Unpack[Options]) -> None:
+    def __init__(
+        self, beta: float = 8.0, lambd: float = 0.5, eps: float = 1e-8, **options: Unpack[ModuleOptions]
+    ) -> None:
         super().__init__(DM(beta, lambd, eps), **options)
 
 
@@ -210,7 +213,7 @@ class RCELoss(RobustLoss):
     A = _parameter("A")
 
     @_named
-    def __init__(self, A: float = -math.log(1e-4), **options: Unpack[Options]) -> None:
+    def __init__(self, A: float = -math.log(1e-4), **options: Unpack[ModuleOptions]) -> None:
         super().__init__(RCE(A), **options)
 
 
@@ -220,7 +223,7 @@ class SCELoss(RobustLoss):
     alpha, beta = _coefficient(0), _coefficient(1)
 
     @_named
-    def __init__(self, alpha: float = 0.1, beta: float = 1.0, **options: Unpack[Options]) -> None:
+    def __init__(self, alpha: float = 0.1, beta: float = 1.0, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(SCE(alpha, beta), **options)
 
 
@@ -228,7 +231,7 @@ class NCELoss(RobustLoss):
     """:func:`imae_ext.nce_loss` as a module; options of :class:`RobustLoss`."""
 
     @_named
-    def __init__(self, **options: Unpack[Options]) -> None:
+    def __init__(self, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(NCE(), **options)
 
 
@@ -238,7 +241,7 @@ class FocalLoss(RobustLoss):
     gamma = _parameter("gamma")
 
     @_named
-    def __init__(self, gamma: float = 2.0, **options: Unpack[Options]) -> None:
+    def __init__(self, gamma: float = 2.0, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(Focal(gamma), **options)
 
 
@@ -248,7 +251,7 @@ class TaylorCELoss(RobustLoss):
     t = _parameter("t")
 
     @_named
-    def __init__(self, t: int = 2, **options: Unpack[Options]) -> None:
+    def __init__(self, t: int = 2, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(TaylorCE(t), **options)
 
 
@@ -258,7 +261,7 @@ class AGCELoss(RobustLoss):
     a, q = _parameter("a"), _parameter("q")
 
     @_named
-    def __init__(self, a: float = 1.0, q: float = 2.0, **options: Unpack[Options]) -> None:
+    def __init__(self, a: float = 1.0, q: float = 2.0, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(AGCE(a, q), **options)
 
 
@@ -268,7 +271,7 @@ class AULLoss(RobustLoss):
     a, q = _parameter("a"), _parameter("q")
 
     @_named
-    def __init__(self, a: float = 1.5, q: float = 0.9, **options: Unpack[Options]) -> None:
+    def __init__(self, a: float = 1.5, q: float = 0.9, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(AUL(a, q), **options)
 
 
@@ -278,7 +281,7 @@ class AELLoss(RobustLoss):
     a = _parameter("a")
 
     @_named
-    def __init__(self, a: float = 2.5, **options: Unpack[Options]) -> None:
+    def __init__(self, a: float = 2.5, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(AEL(a), **options)
 
 
@@ -288,5 +291,5 @@ class LabelSmoothingLoss(RobustLoss):
     eps = _parameter("eps")
 
     @_named
-    def __init__(self, eps: float = 0.1, **options: Unpack[Options]) -> None:
+    def __init__(self, eps: float = 0.1, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(LabelSmoothing(eps), **options)

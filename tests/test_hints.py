@@ -24,7 +24,7 @@ x, yes = torch.randn(6), torch.tensor([0, 1, 1, 0, 1, 0])  # one logit and two c
 image, mask = torch.randn(2, 1, 3, 3), torch.randint(2, (2, 1, 3, 3))
 spatial, labels = torch.randn(2, 5, 3), torch.randint(5, (2, 3))
 several = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 1, 0]])
-weight = torch.linspace(0.5, 2, 4)
+weight, row_weight = torch.linspace(0.5, 2, 4), torch.linspace(-0.5, 3, 6)
 nothing = torch.empty(6, 4, device="meta"), torch.empty(6, dtype=torch.long, device="meta")
 
 
@@ -39,6 +39,10 @@ class Hint:
 
 def ce(logits=logits, target=target, **options):
     return F.cross_entropy(logits, target, **options)
+
+
+def weighted_mean(by=row_weight):
+    return (ce(reduction="none") * by).sum() / by.sum()
 
 
 def bce(x=x, yes=yes):
@@ -224,6 +228,39 @@ TABLE = {
         lambda: ce(weight=torch.arange(1.0, 5.0)),
         TypeError,
     ),
+    "weights_of_rows": Hint(
+        lambda: cce_loss(logits, target, weight=row_weight),
+        "weights of the rows go to sample_weight=",
+        lambda: cce_loss(logits, target, sample_weight=row_weight),
+        weighted_mean,
+    ),
+    "weights": Hint(
+        lambda: cce_loss(logits, target, weights=row_weight),
+        "class weights go to weight=, weights of the rows to sample_weight=",
+        lambda: cce_loss(logits, target, sample_weight=row_weight),
+        weighted_mean,
+        TypeError,
+    ),
+    "sample_weight_list": Hint(
+        lambda: cce_loss(logits, target, sample_weight=row_weight.tolist()),
+        "pass torch.as_tensor(sample_weight)",
+        lambda: cce_loss(logits, target, sample_weight=torch.as_tensor(row_weight.tolist())),
+        weighted_mean,
+        TypeError,
+    ),
+    "sample_weight_integer": Hint(
+        lambda: CCELoss()(logits, target, sample_weight=torch.arange(6)),
+        "pass sample_weight.float()",
+        lambda: CCELoss()(logits, target, sample_weight=torch.arange(6).float()),
+        lambda: weighted_mean(torch.arange(6)),
+        TypeError,
+    ),
+    "sample_weight_elsewhere": Hint(
+        lambda: cce_loss(*nothing, sample_weight=row_weight),
+        "pass sample_weight.to(logits.device)",
+        lambda: cce_loss(*nothing, sample_weight=row_weight.to(nothing[0].device)),
+        lambda: torch.empty((), device="meta"),
+    ),
     "target_elsewhere": Hint(
         lambda: cce_loss(nothing[0], target),
         "pass target.to(logits.device)",
@@ -260,7 +297,7 @@ TABLE = {
     ),
     "positional_weight": Hint(
         lambda: cce_loss(logits, target, weight),
-        "write the others with their names: weight=, ignore_index=, reduction=",
+        "write the others with their names: weight=, sample_weight=, ignore_index=, reduction=",
         lambda: cce_loss(logits, target, weight=weight),
         lambda: ce(weight=weight),
         TypeError,

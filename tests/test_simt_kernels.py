@@ -317,6 +317,31 @@ def test_rows_left_out_are_0_whatever_comes_from_above(kernels, dtype, shape, na
                 torch.testing.assert_close(grad[~out], (once * value)[~out], rtol=near, atol=1e-6, equal_nan=True)
 
 
+@pytest.mark.parametrize("name", [None, *FORCED])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_weights_of_rows(kernels, reduction, name):
+    """Beside class weights, of both signs; a row of weight 0 is left out whatever it holds."""
+    for C, dtype in ((5, torch.float32), (40, torch.bfloat16), (700, torch.float64)):
+        case = Case(FORMULAS[4], C, dtype, reduction=reduction, rows=41)
+        logits, target, _ = case.inputs()
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        weight, sample_weight = torch.linspace(0.5, 2, C, dtype=wide), torch.linspace(-0.5, 2, 41, dtype=wide)
+        sample_weight[[3, 17]] = 0
+        options = {"class_weight": weight, "sample_weight": sample_weight, "reduction": REDUCTIONS[reduction]}
+        wanted = expected(case.formula, logits, target, weight=weight, sample_weight=sample_weight, reduction=reduction)
+        logits[3], logits[17] = NAN, INF
+        for machine, one_pass in itertools.product(ORDERS, (True, False)):
+            kernels.machine = machine
+            with tier(name):
+                if one_pass and reduction in ("mean", "sum"):
+                    made = kernels.forward(logits, target, tuple(case.formula.build().packed), grad=True, **options)
+                else:
+                    made = kernels.forward(logits, target, tuple(case.formula.build().packed), save=True, **options)
+                    made["grad"] = kernels.backward(logits, target, made, torch.ones_like(made["loss"]))
+            assert_within(made["loss"], wanted.loss, wanted.loss_allowed, "loss")
+            assert_within(made["grad"], wanted.grad, wanted.grad_allowed, "gradient")
+
+
 def test_every_tier_was_chosen(kernels):
     chosen = set()
     for case in ALL:

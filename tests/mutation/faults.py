@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fault import AUTOGRAD, COMPILE, INTERFACE, SHAPES, UPSTREAM, VALUES, Fault
 from shipped import SHIPPED
+from targets import TARGETS
 
 OURS = (
     Fault("csrc/formulas.h", "return {x.nlp, x.r};", "return {x.nlp, x.p};", "CCE pulls by p, not 1 - p", VALUES),
@@ -517,4 +518,4 @@ OURS = (
     ),
 )
 
-FAULTS = (*SHIPPED, *OURS)
+FAULTS = (*SHIPPED, *OURS, *TARGETS)

@@ -13,7 +13,7 @@ from .stats import RowStats
 
 if compiled:
     try:
-        from . import fake, ops  # noqa: F401
+        from . import binary_ops, fake, ops  # noqa: F401
     except (AttributeError, RuntimeError) as error:
         if "imae_ext" not in str(error):
             raise

@@ -14,7 +14,22 @@ import torch
 import torch.nn.functional as F
 
 import imae_ext
-from imae_ext import AGCE, CCE, IMAE, MAE, NCE, CCELoss, GCELoss, IMAELoss, RobustLoss, cce_loss, hints, robust_loss
+from imae_ext import (
+    AGCE,
+    CCE,
+    IMAE,
+    MAE,
+    NCE,
+    BinaryRobustLoss,
+    CCELoss,
+    GCELoss,
+    IMAELoss,
+    RobustLoss,
+    binary_robust_loss,
+    cce_loss,
+    hints,
+    robust_loss,
+)
 
 PACKAGE = Path(imae_ext.__file__).parent
 torch.manual_seed(0)
@@ -53,10 +68,6 @@ def two(x=x):
     return torch.stack([torch.zeros_like(x), x], dim=-1)
 
 
-def pair(logits):
-    return torch.cat([torch.zeros_like(logits), logits], dim=1)
-
-
 def setting(module, name, value):
     def act():
         setattr(module, name, value)
@@ -64,47 +75,100 @@ def setting(module, name, value):
     return act
 
 
-TWO = "torch.stack([torch.zeros_like(logits), logits], dim=-1)"
-PAIR = "torch.cat([torch.zeros_like(logits), logits], dim=1)"
-ROWS = "logits of shape (6,) are one row of 6 classes: if they are 6 rows of one logit for two classes, pass " + TWO
+BINARY = "use imae_ext.binary_robust_loss(logits, target, formula)"
+COLUMN = "use imae_ext.binary_robust_loss(logits, target.unsqueeze(1), formula)"
+ROWS = f"logits of shape (6,) are one row of 6 classes: if they are 6 rows of one logit for two classes, {BINARY}"
 TABLE = {
     # one logit for two classes
-    "vector": Hint(lambda: cce_loss(x, yes), f"{ROWS} and target", lambda: cce_loss(two(), yes), bce),
+    "vector": Hint(lambda: cce_loss(x, yes), ROWS, lambda: binary_robust_loss(x, yes, CCE()), bce),
     "vector_float": Hint(
-        lambda: cce_loss(x, yes.float()),
-        f"{ROWS} and target.long()",
-        lambda: cce_loss(two(), yes.float().long()),
-        bce,
-        TypeError,
+        lambda: cce_loss(x, yes.float()), ROWS, lambda: binary_robust_loss(x, yes.float(), CCE()), bce, TypeError
     ),
     "column_and_column": Hint(
         lambda: cce_loss(x[:, None], yes[:, None]),
-        f"pass {PAIR} and target.squeeze(1)",
-        lambda: cce_loss(pair(x[:, None]), yes[:, None].squeeze(1)),
+        BINARY,
+        lambda: binary_robust_loss(x[:, None], yes[:, None], CCE()),
         bce,
     ),
-    "column_and_float_column": Hint(
-        lambda: cce_loss(x[:, None], yes[:, None].float()),
-        f"pass {PAIR} and target.squeeze(1).long()",
-        lambda: cce_loss(pair(x[:, None]), yes[:, None].float().squeeze(1).long()),
-        bce,
+    "column_and_soft_column": Hint(
+        lambda: cce_loss(x[:, None], yes[:, None] * 0.5),
+        BINARY,
+        lambda: binary_robust_loss(x[:, None], yes[:, None] * 0.5, CCE()),
+        lambda: bce(yes=yes * 0.5),
         TypeError,
     ),
     "column_and_float_vector": Hint(
         lambda: cce_loss(x[:, None], yes.float()),
-        f"pass {PAIR} and target.long()",
-        lambda: cce_loss(pair(x[:, None]), yes.float().long()),
+        COLUMN,
+        lambda: binary_robust_loss(x[:, None], yes.float().unsqueeze(1), CCE()),
         bce,
         TypeError,
     ),
     "column_and_vector": Hint(
-        lambda: cce_loss(x[:, None], yes), f"pass {PAIR}", lambda: cce_loss(pair(x[:, None]), yes), bce, IndexError
+        lambda: cce_loss(x[:, None], yes),
+        COLUMN,
+        lambda: binary_robust_loss(x[:, None], yes.unsqueeze(1), CCE()),
+        bce,
+        IndexError,
     ),
     "masks": Hint(
         lambda: cce_loss(image, mask),
-        f"pass {PAIR} and target.squeeze(1)",
-        lambda: cce_loss(pair(image), mask.squeeze(1)),
+        BINARY,
+        lambda: binary_robust_loss(image, mask, CCE()),
         lambda: bce(image, mask),
+    ),
+    # binary losses
+    "binary_unsqueeze": Hint(
+        lambda: binary_robust_loss(x[:, None], yes, CCE()),
+        "pass target.unsqueeze(1)",
+        lambda: binary_robust_loss(x[:, None], yes.unsqueeze(1), CCE()),
+        bce,
+    ),
+    "binary_squeeze": Hint(
+        lambda: binary_robust_loss(x, yes[:, None], CCE()),
+        "pass target.squeeze(1)",
+        lambda: binary_robust_loss(x, yes[:, None].squeeze(1), CCE()),
+        bce,
+    ),
+    "binary_with_classes": Hint(
+        lambda: binary_robust_loss(logits, target, CCE()),
+        "for one class a row use imae_ext.robust_loss",
+        lambda: robust_loss(logits, target, CCE()),
+        ce,
+    ),
+    "binary_list": Hint(
+        lambda: binary_robust_loss(x, yes.tolist(), CCE()),
+        "pass torch.as_tensor(target)",
+        lambda: binary_robust_loss(x, torch.as_tensor(yes.tolist()), CCE()),
+        bce,
+        TypeError,
+    ),
+    "binary_swapped": Hint(
+        lambda: binary_robust_loss(yes, x, CCE()),
+        "the logits come first, then the target",
+        lambda: binary_robust_loss(x, yes, CCE()),
+        bce,
+        TypeError,
+    ),
+    "pos_weight_number": Hint(
+        lambda: binary_robust_loss(x, yes, CCE(), pos_weight=[2.0]),
+        "pass torch.as_tensor(pos_weight)",
+        lambda: binary_robust_loss(x, yes, CCE(), pos_weight=torch.as_tensor([2.0])),
+        lambda: F.binary_cross_entropy_with_logits(x, yes.float(), pos_weight=torch.tensor(2.0)),
+        TypeError,
+    ),
+    "pos_weight_integer": Hint(
+        lambda: BinaryRobustLoss(CCE(), pos_weight=torch.tensor(2)),
+        "pass pos_weight.float()",
+        lambda: BinaryRobustLoss(CCE(), pos_weight=torch.tensor(2).float())(x, yes),
+        lambda: F.binary_cross_entropy_with_logits(x, yes.float(), pos_weight=torch.tensor(2.0)),
+        TypeError,
+    ),
+    "binary_target_elsewhere": Hint(
+        lambda: binary_robust_loss(nothing[0], several, CCE()),
+        "pass target.to(logits.device)",
+        lambda: binary_robust_loss(nothing[0], several.to(nothing[0].device), CCE()),
+        lambda: torch.empty((), device="meta"),
     ),
     # targets that are no class indices of the right shape
     "bool": Hint(
@@ -154,8 +218,8 @@ TABLE = {
     ),
     "several_labels": Hint(
         lambda: cce_loss(logits, several.float()),
-        "for a yes or no to each class pass torch.stack([torch.zeros_like(logits), logits], dim=1) and target.long()",
-        lambda: cce_loss(torch.stack([torch.zeros_like(logits), logits], dim=1), several.float().long()),
+        f"for a yes or no to each class {BINARY}",
+        lambda: binary_robust_loss(logits, several.float(), CCE()),
         lambda: bce(logits, several),
         TypeError,
     ),

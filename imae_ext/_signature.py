@@ -21,6 +21,7 @@ class Options(TypedDict, total=False):
 
     weight: Tensor | None
     sample_weight: Tensor | None
+    label_smoothing: float
     ignore_index: int
     reduction: str
 
@@ -29,6 +30,7 @@ class ModuleOptions(TypedDict, total=False):
     """Those that stay from call to call: what a module is made with."""
 
     weight: Tensor | None
+    label_smoothing: float
     ignore_index: int
     reduction: str
 

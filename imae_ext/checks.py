@@ -7,7 +7,7 @@ kernels of torch.compile check here as well.
 from __future__ import annotations
 
 import os
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -113,6 +113,44 @@ def check_tensors(logits: object, target: object, weight: object, sample_weight:
             f"{hints.elsewhere('weight')}"
         )
     check_sample_weight(sample_weight, target)
+
+
+def check_smoothing(label_smoothing: object) -> None:
+    """Check the keyword, a number."""
+    if not isinstance(label_smoothing, Real) or isinstance(label_smoothing, bool):
+        raise TypeError(f"imae_ext: expected label_smoothing to be a number, got {label_smoothing!r}")
+    if not 0 <= float(label_smoothing) <= 1:
+        raise ValueError(f"imae_ext: expected label_smoothing from 0 to 1, got {label_smoothing!r}")
+
+
+def check_soft(
+    logits: Tensor,
+    target: Tensor,
+    formula: Formula,
+    weight: Tensor | None,
+    sample_weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+) -> None:
+    """Check a call whose target is probabilities: what a call with class labels is checked for, of the first class."""
+    check_options(formula, reduction, ignore_index)
+    if target.dtype not in FLOATS:
+        raise TypeError(
+            f"imae_ext: expected probabilities as float64, float32, float16 or bfloat16, got {target.dtype}"
+        )
+    if ignore_index >= 0:
+        raise ValueError(
+            f"imae_ext: expected no ignore_index with probabilities as target, got {ignore_index}; leave rows out by "
+            "sample_weight="
+        )
+    classes = min(1, logits.dim() - 1)
+    if logits.dim() > 0 and logits.shape[classes] == 1:
+        raise ValueError(
+            f"imae_ext: expected probabilities of 2 classes or more, got logits of shape {tuple(logits.shape)}; "
+            f"for one logit and two classes use {hints.BINARY}"
+        )
+    labels = target.detach().select(classes, 0).long() if logits.dim() > 0 and logits.shape[classes] > 0 else target
+    check_tensors(logits, labels, weight, sample_weight)
 
 
 def check_labels(logits: Tensor, target: Tensor, ignore_index: int) -> None:

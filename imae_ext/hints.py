@@ -55,10 +55,9 @@ def target_of_wrong_kind(logits: Tensor, target: Tensor, fits: tuple[int, ...]) 
     if logits.dim() > 1 and logits.shape[1] == 1 and target.shape in (logits.shape, torch.Size(fits)):
         return f"; for one logit and two classes use {BINARY if target.shape == logits.shape else BINARY_COLUMN}"
     if target.is_floating_point() and values_at_hand(target) and not bool((target == target.trunc()).all()):
-        return (
-            "; class probabilities are not supported: for labels a and b mixed by lam, add lam * the loss for a and "
-            "(1 - lam) * the loss for b"
-        )
+        if target.shape == logits.movedim(classes, -1).shape:
+            return "; if the classes are last in it, pass target.movedim(-1, 1)"
+        return f"; probabilities have the logits' shape, {tuple(logits.shape)}"
     whole = "" if not target.is_floating_point() or values_at_hand(target) else ", if the target holds whole numbers"
     if target.shape == fits:
         return f"; if it holds classes, pass target{long}"
@@ -156,7 +155,6 @@ def unknown_keyword(name: str, known: tuple[str, ...]) -> str:
         "weights": "class weights go to weight=, weights of the rows to sample_weight=",
         "size_average": 'pass reduction="mean" or "sum"',
         "reduce": 'pass reduction="none"',
-        "label_smoothing": "take the formula imae_ext.LabelSmoothing(eps), or label_smoothing_loss, LabelSmoothingLoss",
     }
     if name in renamed:
         return f"; {renamed[name]}"

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from ._signature import ModuleOptions, explained, with_options_of
-from .checks import check_options, check_weight
+from .checks import check_options, check_smoothing, check_weight
 from .formulas import (
     AEL,
     AGCE,
@@ -83,6 +83,7 @@ class RobustLoss(nn.Module):
     Args:
       formula: what to compute, such as ``2.0 * NCE() + MAE()``.
       weight: ``(C,)``, of the classes; a buffer, so that it moves with the module.
+      label_smoothing: ``e`` in ``[0, 1]``, as :func:`imae_ext.robust_loss` has it.
       ignore_index: the label of rows that do not count.
       reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
 
@@ -91,8 +92,8 @@ class RobustLoss(nn.Module):
       >>> RobustLoss(2.0 * NCE() + MAE())(torch.zeros(1, 4), torch.tensor([0]))
       tensor(2.)
 
-    ``formula``, ``weight``, ``ignore_index`` and ``reduction`` are attributes that may be set: ``criterion.formula =
-    IMAE(4.0)``. The modules below have the parameters of their formulas as attributes, too.
+    ``formula``, ``weight``, ``label_smoothing``, ``ignore_index`` and ``reduction`` are attributes that may be set:
+    ``criterion.formula = IMAE(4.0)``. The modules below have the parameters of their formulas as attributes, too.
     """
 
     weight: Tensor | None
@@ -103,14 +104,17 @@ class RobustLoss(nn.Module):
         formula: Formula,
         *,
         weight: Tensor | None = None,
+        label_smoothing: float = 0.0,
         ignore_index: int = -100,
         reduction: str = "mean",
     ) -> None:
         super().__init__()
         check_options(formula, reduction, ignore_index)
         check_weight(weight)
+        check_smoothing(label_smoothing)
         self.formula = formula
         self.register_buffer("weight", weight)
+        self.label_smoothing = label_smoothing
         self.ignore_index = int(ignore_index)
         self.reduction = reduction
 
@@ -138,6 +142,7 @@ class RobustLoss(nn.Module):
             self.formula,
             weight=self.weight,
             sample_weight=sample_weight,
+            label_smoothing=self.label_smoothing,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
         )
@@ -145,7 +150,8 @@ class RobustLoss(nn.Module):
     def extra_repr(self) -> str:
         """Show the formula and the reduction."""
         weight = "" if self.weight is None else f"weight of {len(self.weight)} classes, "
-        return f"{self.formula!r}, {weight}ignore_index={self.ignore_index}, reduction={self.reduction!r}"
+        smoothing = f"label_smoothing={self.label_smoothing}, " if self.label_smoothing else ""
+        return f"{self.formula!r}, {weight}{smoothing}ignore_index={self.ignore_index}, reduction={self.reduction!r}"
 
 
 _named = with_options_of(RobustLoss)

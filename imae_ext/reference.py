@@ -253,10 +253,16 @@ def robust_loss(
     *,
     weight: Tensor | None = None,
     sample_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Compute what :func:`imae_ext.robust_loss` computes, in plain PyTorch; see there."""
+    from . import soft  # built on what is in this module
+
+    if label_smoothing != 0 or soft.is_meant(logits, target):
+        options = (formula, weight, sample_weight, label_smoothing, ignore_index, reduction)
+        return soft.robust_loss(logits, target, *options)
     check(logits, target, formula, weight, sample_weight, ignore_index, reduction)
     dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
     w = row_weights(target.reshape(-1), weight, _flat(sample_weight), ignore_index, dtype)

@@ -81,9 +81,6 @@ ROWS = f"logits of shape (6,) are one row of 6 classes: if they are 6 rows of on
 TABLE = {
     # one logit for two classes
     "vector": Hint(lambda: cce_loss(x, yes), ROWS, lambda: binary_robust_loss(x, yes, CCE()), bce),
-    "vector_float": Hint(
-        lambda: cce_loss(x, yes.float()), ROWS, lambda: binary_robust_loss(x, yes.float(), CCE()), bce, TypeError
-    ),
     "column_and_column": Hint(
         lambda: cce_loss(x[:, None], yes[:, None]),
         BINARY,
@@ -95,7 +92,6 @@ TABLE = {
         BINARY,
         lambda: binary_robust_loss(x[:, None], yes[:, None] * 0.5, CCE()),
         lambda: bce(yes=yes * 0.5),
-        TypeError,
     ),
     "column_and_float_vector": Hint(
         lambda: cce_loss(x[:, None], yes.float()),
@@ -197,13 +193,6 @@ TABLE = {
         lambda: cce_loss(logits, one_hot.argmax(1)),
         ce,
     ),
-    "float_one_hot": Hint(
-        lambda: cce_loss(logits, one_hot.float()),
-        "it looks one-hot: pass target.argmax(1)",
-        lambda: cce_loss(logits, one_hot.float().argmax(1)),
-        ce,
-        TypeError,
-    ),
     "one_hot_last": Hint(
         lambda: cce_loss(spatial, F.one_hot(labels, 5)),
         "it looks one-hot: pass target.argmax(-1)",
@@ -217,18 +206,30 @@ TABLE = {
         lambda: torch.empty((), device="meta"),
     ),
     "several_labels": Hint(
-        lambda: cce_loss(logits, several.float()),
+        lambda: cce_loss(logits, several),
         f"for a yes or no to each class {BINARY}",
         lambda: binary_robust_loss(logits, several.float(), CCE()),
         lambda: bce(logits, several),
+    ),
+    "probabilities_last": Hint(
+        lambda: cce_loss(spatial, F.one_hot(labels, 5) * 0.9 + 0.02),
+        "if the classes are last in it, pass target.movedim(-1, 1)",
+        lambda: cce_loss(spatial, (F.one_hot(labels, 5) * 0.9 + 0.02).movedim(-1, 1)),
+        lambda: ce(spatial, labels, label_smoothing=0.1),
         TypeError,
     ),
-    "mixed": Hint(
-        lambda: cce_loss(logits, 0.3 * one_hot + 0.7 * one_hot.flip(0)),
-        "for labels a and b mixed by lam, add lam * the loss for a and (1 - lam) * the loss for b",
-        lambda: 0.3 * cce_loss(logits, target) + (1 - 0.3) * cce_loss(logits, target.flip(0)),
-        lambda: ce(target=0.3 * one_hot + 0.7 * one_hot.flip(0)),
+    "probabilities_of_one_class": Hint(
+        lambda: cce_loss(logits, 0.5 * one_hot[:, 0]),
+        "probabilities have the logits' shape, (6, 4)",
+        lambda: cce_loss(logits, 0.5 * one_hot),
+        lambda: ce(target=0.5 * one_hot),
         TypeError,
+    ),
+    "probabilities_to_ignore": Hint(
+        lambda: cce_loss(logits, one_hot.float(), ignore_index=0),
+        "leave rows out by sample_weight=",
+        lambda: cce_loss(logits, one_hot.float(), sample_weight=(target != 0).float()),
+        lambda: ce(ignore_index=0),
     ),
     "floats_unseen": Hint(
         lambda: cce_loss(nothing[0], nothing[1].float()[:, None]),
@@ -361,14 +362,14 @@ TABLE = {
     ),
     "positional_weight": Hint(
         lambda: cce_loss(logits, target, weight),
-        "write the others with their names: weight=, sample_weight=, ignore_index=, reduction=",
+        "write the others with their names: weight=, sample_weight=, label_smoothing=, ignore_index=, reduction=",
         lambda: cce_loss(logits, target, weight=weight),
         lambda: ce(weight=weight),
         TypeError,
     ),
     "positional_weight_of_module": Hint(
         lambda: CCELoss(weight),
-        "write the others with their names: weight=, ignore_index=, reduction=",
+        "write the others with their names: weight=, label_smoothing=, ignore_index=, reduction=",
         lambda: CCELoss(weight=weight)(logits, target),
         lambda: ce(weight=weight),
         TypeError,
@@ -384,13 +385,6 @@ TABLE = {
         "class weights go to weight=",
         lambda: RobustLoss(CCE(), weight=weight)(logits, target),
         lambda: ce(weight=weight),
-        TypeError,
-    ),
-    "label_smoothing": Hint(
-        lambda: cce_loss(logits, target, label_smoothing=0.1),
-        "take the formula imae_ext.LabelSmoothing(eps), or label_smoothing_loss, LabelSmoothingLoss",
-        lambda: imae_ext.LabelSmoothingLoss(0.1)(logits, target),
-        lambda: ce(label_smoothing=0.1),
         TypeError,
     ),
     "reduce": Hint(
@@ -558,22 +552,21 @@ def test_every_hint_is_in_the_table():
 
 def test_one_hot_is_only_what_has_one_label_a_row():
     """Two labels or none in a row: argmax would take one of them in silence."""
-    for wrong in (several, several.float(), one_hot * 2, one_hot - 1):
+    for wrong in (several, one_hot * 2, one_hot - 1):
         with pytest.raises((TypeError, ValueError)) as caught:
             cce_loss(logits, wrong)
         assert "argmax" not in str(caught.value)
 
 
-@pytest.mark.parametrize("of", (lambda x: x, lambda x: x[:, None]), ids=("vector", "column"))
-def test_soft_labels_of_one_logit_are_not_cut_to_integers(of):
-    with pytest.raises(TypeError) as caught:
-        cce_loss(of(x), of(torch.full((6,), 0.3)))
+def test_soft_labels_of_one_logit_are_not_cut_to_integers():
+    with pytest.raises(ValueError, match="imae_ext: expected probabilities of 2 classes or more") as caught:
+        cce_loss(x[:, None], torch.full((6, 1), 0.3))
     assert "long()" not in str(caught.value) and "argmax" not in str(caught.value)
 
 
 def test_messages_without_values_to_look_at_do_not_look():
     """Under torch.func and on fake tensors a look would be an error of its own."""
-    for wrong in (one_hot, one_hot.float(), target.float()):
+    for wrong in (one_hot, target.float()):
         with pytest.raises((TypeError, ValueError), match="imae_ext: expected target"):
             torch.func.vmap(cce_loss)(logits[None], wrong[None])
 

@@ -1,4 +1,4 @@
-"""Faults of what comes with a target: weights of the rows, a yes or no for each logit."""
+"""Faults of what comes with a target: weights of the rows, a yes or no for each logit, probabilities."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from fault import Fault
 
 ROWS = ("test_sample_weight.py",)
 BINARY = ("test_binary.py",)
+SOFT = ("test_soft.py",)
 
 TARGETS = (
     Fault(
@@ -84,5 +85,54 @@ TARGETS = (
         "case ScalarType::Bool:",
         "a true is ignored where ignore_index is 1",
         BINARY,
+    ),
+    Fault(
+        "imae_ext/soft.py",
+        "top = z.detach().nan_to_num(nan=torch.inf).argmax(-1, keepdim=True) == index",
+        "top = z.detach().nan_to_num(nan=torch.inf).argmin(-1, keepdim=True) == index",
+        "margins relative to another class than the top",
+        SOFT,
+    ),
+    Fault(
+        "imae_ext/soft.py",
+        "top = z.detach().nan_to_num(nan=torch.inf).argmax(-1, keepdim=True) == index",
+        "top = z.detach() == z.detach().amax(-1, keepdim=True)",
+        "a tie of two tops: both are the top",
+        SOFT,
+    ),
+    Fault(
+        "imae_ext/soft.py",
+        "u = torch.where(top, u_m, log_p - torch.log1p(-torch.exp(log_p)))",
+        "u = (z - all_of_them) - torch.log1p(-torch.exp((z - all_of_them).clamp(max=-1e-16)))",
+        "the naive margins, without the top class's own",
+        SOFT,
+    ),
+    Fault(
+        "imae_ext/soft.py",
+        "wanted = t != 0",
+        "wanted = t > 0",
+        "negative amounts are left out",
+        SOFT,
+    ),
+    Fault(
+        "imae_ext/soft.py",
+        "return Amounts(torch.where(live.unsqueeze(-1), t, 0.0), samples, divisor)",
+        "return Amounts(t, samples, divisor)",
+        "an ignored row that is smoothed counts",
+        SOFT,
+    ),
+    Fault(
+        "imae_ext/soft.py",
+        "per_row = reference._weighted(_weighed(values, of_class), given.sample_weight)",
+        "per_row = reference._weighted(_weighed(values, of_class), given.sample_weight**2)",
+        "a weight of rows is applied twice",
+        SOFT,
+    ),
+    Fault(
+        "imae_ext/soft.py",
+        "t = (1 - label_smoothing) * t + label_smoothing / C",
+        "t = (1 - label_smoothing) * t + label_smoothing / (C - 1)",
+        "label_smoothing shared among the others",
+        SOFT,
     ),
 )

@@ -35,6 +35,7 @@ STABLE_ABI = "0x020b000000000000"  # the oldest torch that the binary runs on: 2
 SOURCES = [
     "module.cpp",
     "ops.cpp",
+    "binary_ops.cpp",
     "prepare.cpp",
     "cpu/backend.cpp",
     "cpu/dispatch.cpp",

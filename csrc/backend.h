@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "binary.h"
 #include "rows.h"
 
 namespace imae {
@@ -23,6 +24,8 @@ struct Backend {
   void (*forward)(const Call&, const Forward&, const Reduction&);
   void (*backward)(const Call&, const Backward&);
   void (*scale)(const Call&, const Scale&);
+  // Writes what the Binary and the Reduction name, like forward: values and divisor, or the gradient.
+  void (*binary)(const torch::stable::Tensor& logits, const Binary&, const Reduction&);
 };
 
 // The backend of a tensor's device; refuses a device for which this build has none.
@@ -31,5 +34,6 @@ const Backend& backend_of(const torch::stable::Tensor&);
 bool add_backend(torch::headeronly::DeviceType, const Backend&);
 // The operators under a dispatch key: STABLE_TORCH_LIBRARY_IMPL(imae_ext, CPU, m) { implement_operators(m); }
 void implement_operators(torch::stable::detail::StableLibrary&);
+void implement_binary(torch::stable::detail::StableLibrary&);  // a part of those, in binary_ops.cpp
 
 }  // namespace imae

@@ -10,6 +10,7 @@ the same in plain PyTorch.
 """
 
 from . import reference
+from .binary import BinaryRobustLoss, binary_robust_loss
 from .formulas import (
     AEL,
     AGCE,
@@ -87,6 +88,7 @@ __all__ = [
     "AELLoss",
     "AGCELoss",
     "AULLoss",
+    "BinaryRobustLoss",
     "CCELoss",
     "Combination",
     "DMLoss",
@@ -111,6 +113,7 @@ __all__ = [
     "ael_loss",
     "agce_loss",
     "aul_loss",
+    "binary_robust_loss",
     "cce_loss",
     "dm_loss",
     "find_label_errors",

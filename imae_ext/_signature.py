@@ -20,6 +20,17 @@ class Options(TypedDict, total=False):
     """The options of every loss; :func:`imae_ext.robust_loss` explains them and has their defaults."""
 
     weight: Tensor | None
+    sample_weight: Tensor | None
+    label_smoothing: float
+    ignore_index: int
+    reduction: str
+
+
+class ModuleOptions(TypedDict, total=False):
+    """Those that stay from call to call: what a module is made with."""
+
+    weight: Tensor | None
+    label_smoothing: float
     ignore_index: int
     reduction: str
 

@@ -7,7 +7,7 @@ kernels of torch.compile check here as well.
 from __future__ import annotations
 
 import os
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -60,8 +60,8 @@ def plain(options: tuple[Any, ...]) -> tuple[Any, ...]:
     return *options[:3], as_label(options[3]), options[4]
 
 
-def check_weight(weight: object, C: int | None = None) -> None:
-    """Check class weights, by themselves where the number of classes is not known."""
+def check_weight(weight: object, C: int | None = None, rows: torch.Size | None = None) -> None:
+    """Check class weights, by themselves where the number of classes and the target's shape are not known."""
     if weight is None:
         return
     if not isinstance(weight, Tensor):
@@ -70,7 +70,7 @@ def check_weight(weight: object, C: int | None = None) -> None:
     if weight.layout is not torch.strided:
         raise TypeError(f"imae_ext: expected weight to be dense, got {weight.layout}; pass weight.to_dense()")
     if weight.dim() != 1 or C not in (None, len(weight)):
-        hint = hints.weight_of_wrong_shape(weight, C)
+        hint = hints.weight_of_wrong_shape(weight, C, rows)
         raise ValueError(f"imae_ext: expected weight of shape ({C or 'C'},), got {tuple(weight.shape)}{hint}")
     if weight.dtype not in FLOATS:
         hint = "; pass weight.float()"
@@ -82,17 +82,20 @@ def check_sample_weight(sample_weight: object, target: Tensor) -> None:
     if sample_weight is None:
         return
     if not isinstance(sample_weight, Tensor):
-        raise TypeError(f"imae_ext: expected sample_weight to be a Tensor, got {type(sample_weight).__name__}")
+        hint = hints.not_a_tensor("sample_weight", sample_weight)
+        raise TypeError(f"imae_ext: expected sample_weight to be a Tensor, got {type(sample_weight).__name__}{hint}")
     if sample_weight.shape != target.shape:
         raise ValueError(
             f"imae_ext: expected sample_weight of shape {tuple(target.shape)}, a weight for each label, "
             f"got {tuple(sample_weight.shape)}"
         )
     if sample_weight.dtype not in FLOATS:
-        raise TypeError(f"imae_ext: expected sample_weight of a floating dtype, got {sample_weight.dtype}")
+        hint = "; pass sample_weight.float()"
+        raise TypeError(f"imae_ext: expected sample_weight of a floating dtype, got {sample_weight.dtype}{hint}")
     if sample_weight.device != target.device:
         raise ValueError(
             f"imae_ext: expected sample_weight on {target.device}, where the logits are, got {sample_weight.device}"
+            f"{hints.elsewhere('sample_weight')}"
         )
 
 
@@ -131,13 +134,51 @@ def check_tensors(logits: object, target: object, weight: object, sample_weight:
             f"imae_ext: expected target on {logits.device}, where the logits are, got {target.device}"
             f"{hints.elsewhere('target')}"
         )
-    check_weight(weight, C)
+    check_weight(weight, C, target.shape)
     if isinstance(weight, Tensor) and weight.device != logits.device:
         raise ValueError(
             f"imae_ext: expected weight on {logits.device}, where the logits are, got {weight.device}"
             f"{hints.elsewhere('weight')}"
         )
     check_sample_weight(sample_weight, target)
+
+
+def check_smoothing(label_smoothing: object) -> None:
+    """Check the keyword, a number."""
+    if not isinstance(label_smoothing, Real) or isinstance(label_smoothing, bool):
+        raise TypeError(f"imae_ext: expected label_smoothing to be a number, got {label_smoothing!r}")
+    if not 0 <= float(label_smoothing) <= 1:
+        raise ValueError(f"imae_ext: expected label_smoothing from 0 to 1, got {label_smoothing!r}")
+
+
+def check_soft(
+    logits: Tensor,
+    target: Tensor,
+    formula: Formula,
+    weight: Tensor | None,
+    sample_weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+) -> None:
+    """Check a call whose target is probabilities: what a call with class labels is checked for, of the first class."""
+    check_options(formula, reduction, ignore_index)
+    if target.dtype not in FLOATS:
+        raise TypeError(
+            f"imae_ext: expected probabilities as float64, float32, float16 or bfloat16, got {target.dtype}"
+        )
+    if ignore_index >= 0:
+        raise ValueError(
+            f"imae_ext: expected no ignore_index with probabilities as target, got {ignore_index}; leave rows out by "
+            "sample_weight="
+        )
+    classes = min(1, logits.dim() - 1)
+    if logits.dim() > 0 and logits.shape[classes] == 1:
+        raise ValueError(
+            f"imae_ext: expected probabilities of 2 classes or more, got logits of shape {tuple(logits.shape)}; "
+            f"for one logit and two classes use {hints.BINARY}"
+        )
+    labels = target.detach().select(classes, 0).long() if logits.dim() > 0 and logits.shape[classes] > 0 else target
+    check_tensors(logits, labels, weight, sample_weight)
 
 
 def check_labels(logits: Tensor, target: Tensor, ignore_index: int) -> None:
@@ -168,6 +209,93 @@ def check(
     at_hand = target.device.type == "cpu" or os.environ.get("IMAE_EXT_DEBUG") == "1"
     if at_hand and _torch.has_values(target):
         check_labels(logits, target, ignore_index)
+
+
+def check_float(name: str, weight: object) -> None:
+    """Check weights that broadcast, by themselves."""
+    if weight is None:
+        return
+    if not isinstance(weight, Tensor):
+        hint = hints.not_a_tensor(name, weight)
+        raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(weight).__name__}{hint}")
+    if weight.dtype not in FLOATS:
+        hint = f"; pass {name}.float()"
+        raise TypeError(f"imae_ext: expected {name} of a floating dtype, got {weight.dtype}{hint}")
+
+
+def of_rows(sample_weight: Tensor | None, logits: Tensor) -> Tensor | None:
+    """Return weights (N,) of the samples of a binary loss so that they broadcast to the logits."""
+    if sample_weight is None or sample_weight.shape == logits.shape:
+        return sample_weight
+    return sample_weight.reshape(-1, *[1] * (logits.dim() - 1))
+
+
+def check_binary(logits: object, target: object, options: tuple[Any, ...]) -> None:
+    """Check what binary_robust_loss is given, all but the target's values."""
+    formula, weight, pos_weight, sample_weight, ignore_index, reduction = options
+    check_options(formula, reduction, ignore_index)
+    for name, value in (("logits", logits), ("target", target)):
+        if not isinstance(value, Tensor):
+            hint = hints.not_a_tensor(name, value)
+            raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}{hint}")
+    assert isinstance(logits, Tensor) and isinstance(target, Tensor)
+    if logits.dtype not in FLOATS:
+        raise TypeError(
+            f"imae_ext: expected logits of dtype float64, float32, float16 or bfloat16, got {logits.dtype}"
+            f"{hints.logits_of_wrong_dtype(logits, target)}"
+        )
+    if target.dtype not in (*FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+        raise TypeError(f"imae_ext: expected target of bool, integers or floats, got {target.dtype}")
+    if target.shape != logits.shape:
+        raise ValueError(
+            f"imae_ext: expected target of the logits' shape {tuple(logits.shape)}, got {tuple(target.shape)}"
+            f"{hints.binary_target_of_wrong_shape(logits, target)}"
+        )
+    if isinstance(sample_weight, Tensor) and sample_weight.shape not in (logits.shape, logits.shape[:1]):
+        raise ValueError(
+            f"imae_ext: expected sample_weight of shape {tuple(logits.shape[:1])} or {tuple(logits.shape)}, "
+            f"got {tuple(sample_weight.shape)}"
+        )
+    for name, each in (("weight", weight), ("pos_weight", pos_weight), ("sample_weight", sample_weight)):
+        check_float(name, each)
+        if each is not None and name != "sample_weight" and not _broadcasts(each.shape, logits.shape):
+            raise ValueError(
+                f"imae_ext: expected {name} to broadcast to the logits' shape {tuple(logits.shape)}, "
+                f"got {tuple(each.shape)}"
+            )
+    for name, each in (("target", target), ("weight", weight), ("pos_weight", pos_weight)):
+        _check_device(name, each, logits)
+    _check_device("sample_weight", sample_weight, logits)
+    if target.device.type != "cpu" and os.environ.get("IMAE_EXT_DEBUG") == "1" and _torch.has_values(target):
+        check_amounts(target, ignore_index)
+
+
+def _check_device(name: str, tensor: Tensor | None, logits: Tensor) -> None:
+    if tensor is not None and tensor.device != logits.device:
+        raise ValueError(
+            f"imae_ext: expected {name} on {logits.device}, where the logits are, got {tensor.device}"
+            f"{hints.elsewhere(name)}"
+        )
+
+
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    if len(shape) > len(to):
+        return False
+    return all(a == 1 or a == b for a, b in zip(shape, to[len(to) - len(shape) :], strict=True))
+
+
+def check_amounts(target: Tensor, ignore_index: int) -> None:
+    """Check that every target of a binary loss is from 0 to 1 or ignored. Reads it, so on a GPU it waits for it."""
+    if target.dtype is torch.bool:
+        return
+    t = target.reshape(-1)
+    wrong = ~((t >= 0) & (t <= 1)) & (t != ignore_index)
+    if bool(wrong.any()):
+        at = int(wrong.int().argmax())
+        raise ValueError(
+            f"imae_ext: expected targets from 0 to 1 or ignore_index={ignore_index}, "
+            f"got {t[at].item()} at element {at} of target"
+        )
 
 
 def check_like(logits: Tensor, out: object) -> None:

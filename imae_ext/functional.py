@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch  # noqa: F401  for the examples
+import torch
 from torch import Tensor
 
-from . import devices, plain
+from . import checks, devices, plain, reference, soft
 from ._extension import compiled, stale
 from ._signature import explained
 from .formulas import Formula
@@ -13,7 +13,7 @@ from .stats import RowStats
 
 if compiled:
     try:
-        from . import fake, ops  # noqa: F401
+        from . import binary_ops, fake, ops  # noqa: F401
     except (AttributeError, RuntimeError) as error:
         if "imae_ext" not in str(error):
             raise
@@ -27,6 +27,8 @@ def robust_loss(
     formula: Formula,
     *,
     weight: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
@@ -35,23 +37,31 @@ def robust_loss(
     Args:
       logits: ``(N, C)``, ``(C,)`` or ``(N, C, d1, ...)``, float64, float32, float16 or bfloat16, any strides. Half
         precision is read as it is and computed in float32.
-      target: class indices of the logits' shape without ``C``, int64 or int32, in ``[0, C)`` or ``ignore_index``.
+      target: class indices of the logits' shape without ``C``, int64 or int32, in ``[0, C)`` or ``ignore_index``; or
+        probabilities, floats of the logits' shape: the loss is ``sum_k t_k L_k``, ``L_k`` that of label ``k``, as in
+        F.cross_entropy. They may have any sum and sign; a class without any does not count, nor does a row of zeros.
       formula: what to compute: ``IMAE(8.0)``, ``2.0 * NCE() + MAE()``, ...
       weight: ``(C,)``; each row's loss and gradient are multiplied by the weight of its label. A row of weight 0 is
         treated as an ignored one. A weight that requires a gradient is served by the reference, many times slower.
+      sample_weight: of the target's shape; each row's loss and gradient are multiplied by its own, beside that of its
+        label. Of any sign; a row of weight 0 is treated as an ignored one. One that requires a gradient is served by
+        the reference, too.
+      label_smoothing: ``e`` in ``[0, 1]`` makes ``(1 - e) t + e / C`` of the target, as F.cross_entropy does.
       ignore_index: rows with this label have value 0 and gradient 0, whatever their logits hold and whatever gradient
         comes from above: a sum divided by a count of 0 leaves them 0, not NaN.
-      reduction: ``"none"``; ``"sum"``; ``"mean"``, over the rows that are not ignored, or over their class weights;
-        ``"normalized"``, the sum divided by the sum of the example weights (times the class weights), the divisor
+      reduction: ``"none"``; ``"sum"``; ``"mean"``, over the rows that are not ignored, or over their weights;
+        ``"normalized"``, the sum divided by the sum of the example weights (times the rows' weights), the divisor
         held constant: the derivative normalisation of the IMAE authors. Formulas of p_y alone only. NaN where all
-        weights are 0, as MAE's of perfect fits are.
+        weights are 0, as MAE's of perfect fits are. With probabilities a mean is over all rows, or over their sample
+        weights, and the example weight of a row is that of its labels, each by its amount.
 
     Returns:
       The loss: a scalar, or for ``"none"`` of the target's shape. float64 for float64 logits, else float32.
 
     Raises:
-      TypeError: an argument of another type or dtype; class probabilities as target.
-      ValueError: shapes or devices that do not fit; an unknown reduction; ``"normalized"`` for LabelSmoothing or NCE.
+      TypeError: an argument of another type or dtype.
+      ValueError: shapes or devices that do not fit; an unknown reduction; ``"normalized"`` for LabelSmoothing or NCE;
+        an ``ignore_index`` of 0 or more with probabilities, which have no label to ignore.
       IndexError: a label out of range. (On a GPU its loss and gradient are NaN instead: nothing waits for the device.)
 
     Example:
@@ -65,7 +75,18 @@ def robust_loss(
     Differs from F.cross_entropy: NaN in an ignored row stays out of the gradient, so does NaN or an infinity in a row
     whose class has weight 0 (there F.cross_entropy's loss is NaN, too), and half-precision logits give a float32 loss.
     """
-    options = (formula, weight, None, ignore_index, reduction)
+    if label_smoothing != 0 or soft.is_meant(logits, target):
+        return reference.robust_loss(
+            logits,
+            target,
+            formula,
+            weight=weight,
+            sample_weight=sample_weight,
+            label_smoothing=label_smoothing,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
+    options = (formula, weight, sample_weight, ignore_index, reduction)
     if devices.has_kernels(logits):
         return ops.loss(logits, target, options)
     return plain.loss(logits, target, options)
@@ -78,6 +99,8 @@ def value_and_grad(
     formula: Formula,
     *,
     weight: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
     ignore_index: int = -100,
     reduction: str = "mean",
     out: Tensor | None = None,
@@ -92,6 +115,8 @@ def value_and_grad(
       target: as in :func:`robust_loss`.
       formula: as in :func:`robust_loss`.
       weight: as in :func:`robust_loss`.
+      sample_weight: as in :func:`robust_loss`.
+      label_smoothing: as in :func:`robust_loss`.
       ignore_index: as in :func:`robust_loss`.
       reduction: as in :func:`robust_loss`; for ``"none"``, each row's own gradient.
       out: like the logits; where to write the gradient. Reusing one saves a large allocation in every step. It
@@ -112,10 +137,32 @@ def value_and_grad(
       >>> grad
       tensor([[-0.1192,  0.1192]])
     """
-    options = (formula, weight, None, ignore_index, reduction)
-    if devices.has_kernels(logits):
-        return ops.value_and_grad(logits, target, options, out)
-    return plain.value_and_grad(logits, target, options, out)
+    options = (formula, weight, sample_weight, ignore_index, reduction)
+    if label_smoothing == 0 and not soft.is_meant(logits, target):
+        if devices.has_kernels(logits):
+            return ops.value_and_grad(logits, target, options, out)
+        return plain.value_and_grad(logits, target, options, out)
+    if not soft.is_meant(logits, target):
+        checks.check(logits, target, *options)
+    if out is not None:
+        checks.check_out(logits, out)
+    with torch.inference_mode(False), torch.enable_grad():
+        z, y = logits.detach().clone().requires_grad_(), target.clone()
+        of_classes, of_rows = (None if w is None else w.detach().clone() for w in (weight, sample_weight))
+        loss = reference.robust_loss(
+            z,
+            y,
+            formula,
+            weight=of_classes,
+            sample_weight=of_rows,
+            label_smoothing=label_smoothing,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
+        (grad,) = torch.autograd.grad(loss.sum(), z)
+    if out is None:
+        return loss.detach(), grad
+    return loss.detach(), out.copy_(grad)
 
 
 @explained

@@ -11,10 +11,8 @@ from torch import Tensor
 
 from . import _torch
 
-# One logit x for the choice between two classes: the softmax over (0, x) is the sigmoid of x.
-TWO_COLUMNS = "torch.cat([torch.zeros_like(logits), logits], dim=1)"
-TWO_COLUMNS_OF_VECTOR = "torch.stack([torch.zeros_like(logits), logits], dim=-1)"
-YES_OR_NO = "torch.stack([torch.zeros_like(logits), logits], dim=1)"
+BINARY = "imae_ext.binary_robust_loss(logits, target, formula)"
+BINARY_COLUMN = "imae_ext.binary_robust_loss(logits, target.unsqueeze(1), formula)"
 
 
 def values_at_hand(x: Tensor) -> bool:
@@ -23,7 +21,7 @@ def values_at_hand(x: Tensor) -> bool:
 
 
 def not_a_tensor(name: str, value: object) -> str:
-    """For a list or an array in the place of logits, target or weight."""
+    """For a list or an array in the place of logits, target or weights."""
     if isinstance(value, (list, tuple)) or type(value).__module__ == "numpy":
         return f"; pass torch.as_tensor({name})"
     return ""
@@ -42,32 +40,30 @@ def target_of_wrong_kind(logits: Tensor, target: Tensor, fits: tuple[int, ...]) 
     """For a target of another dtype or shape than class indices for these logits, whose shape would be `fits`."""
     classes = min(1, logits.dim() - 1)
     long = "" if target.dtype in (torch.int64, torch.int32) else ".long()"
-    if target.is_floating_point() and values_at_hand(target) and not bool((target == target.trunc()).all()):
-        return (
-            "; class probabilities are not supported: for labels a and b mixed by lam, add lam * the loss for a and "
-            "(1 - lam) * the loss for b"
-        )
-    whole = "" if not target.is_floating_point() or values_at_hand(target) else ", if the target holds whole numbers"
     if logits.dim() == 1 and target.shape == logits.shape and len(logits) > 1:
         return (
             f"; logits of shape ({len(logits)},) are one row of {len(logits)} classes: if they are {len(logits)} rows "
-            f"of one logit for two classes, pass {TWO_COLUMNS_OF_VECTOR} and target{long}{whole}"
+            f"of one logit for two classes, use {BINARY}"
         )
     if logits.dim() > 1 and logits.shape[1] == 1 and target.shape in (logits.shape, torch.Size(fits)):
-        squeeze = ".squeeze(1)" if target.shape == logits.shape else ""
-        return f"; for one logit and two classes pass {TWO_COLUMNS} and target{squeeze}{long}{whole}"
+        return f"; for one logit and two classes use {BINARY if target.shape == logits.shape else BINARY_COLUMN}"
+    if target.is_floating_point() and values_at_hand(target) and not bool((target == target.trunc()).all()):
+        if target.shape == logits.movedim(classes, -1).shape:
+            return "; if the classes are last in it, pass target.movedim(-1, 1)"
+        return f"; probabilities have the logits' shape, {tuple(logits.shape)}"
+    whole = "" if not target.is_floating_point() or values_at_hand(target) else ", if the target holds whole numbers"
     if target.shape == fits:
         return f"; if it holds classes, pass target{long}"
     if target.dim() == logits.dim() and tuple(target.squeeze(classes).shape) == fits:
         return f"; pass target.squeeze({classes}){long}{whole}"
     if target.shape == logits.shape or target.shape == logits.movedim(classes, -1).shape:
-        return _one_hot_or_several(logits, target, classes, long)
+        return _one_hot_or_several(logits, target, classes)
     if target.shape == logits.shape[:-1]:
         return f"; if the classes are last, pass logits.movedim(-1, 1){f' and target{long}' if long else ''}{whole}"
     return ""
 
 
-def _one_hot_or_several(logits: Tensor, target: Tensor, classes: int, long: str) -> str:
+def _one_hot_or_several(logits: Tensor, target: Tensor, classes: int) -> str:
     """For a target that has the classes as a dimension, too: one-hot, or several labels a row."""
     dims = [d for d, like in ((classes, logits), (-1, logits.movedim(classes, -1))) if target.shape == like.shape]
     if not values_at_hand(target):
@@ -77,14 +73,25 @@ def _one_hot_or_several(logits: Tensor, target: Tensor, classes: int, long: str)
         if bool((target.sum(d) == 1).all()):
             return f"; it looks one-hot: pass target.argmax({d})"
     if binary and target.shape == logits.shape:
-        return f"; it has not one label a row: for a yes or no to each class pass {YES_OR_NO} and target{long}"
+        return f"; it has not one label a row: for a yes or no to each class use {BINARY}"
     return ""
 
 
 def label_out_of_range(logits: Tensor) -> str:
     """For a label that is no class, where there is only one."""
     if logits.dim() > 1 and logits.shape[1] == 1:
-        return f"; for one logit and two classes pass {TWO_COLUMNS}"
+        return f"; for one logit and two classes use {BINARY_COLUMN}"
+    return ""
+
+
+def binary_target_of_wrong_shape(logits: Tensor, target: Tensor) -> str:
+    """For a target of a binary loss with a dimension of one size more or less, or with one class a row."""
+    if logits.dim() > 1 and target.shape == logits.shape[:1] + logits.shape[2:]:
+        return (
+            "; pass target.unsqueeze(1)" if logits.shape[1] == 1 else "; for one class a row use imae_ext.robust_loss"
+        )
+    if target.dim() == logits.dim() + 1 and target.shape[1] == 1 and target.squeeze(1).shape == logits.shape:
+        return "; pass target.squeeze(1)"
     return ""
 
 
@@ -93,8 +100,10 @@ def elsewhere(name: str) -> str:
     return f"; pass {name}.to(logits.device)"
 
 
-def weight_of_wrong_shape(weight: Tensor, C: int | None) -> str:
-    """For class weights with a dimension too many."""
+def weight_of_wrong_shape(weight: Tensor, C: int | None, rows: torch.Size | None) -> str:
+    """For class weights with a dimension too many, and for weights of the rows in their place."""
+    if weight.shape == rows:
+        return "; weights of the rows go to sample_weight="
     flat = weight.dim() > 1 and weight.numel() == max(weight.shape) and C in (None, weight.numel())
     return "; pass weight.flatten()" if flat else ""
 
@@ -136,9 +145,9 @@ def unknown_keyword(name: str, known: tuple[str, ...]) -> str:
         "input": "the first argument is called logits",
         "label": "the second argument is called target",
         "labels": "the second argument is called target",
+        "weights": "class weights go to weight=, weights of the rows to sample_weight=",
         "size_average": 'pass reduction="mean" or "sum"',
         "reduce": 'pass reduction="none"',
-        "label_smoothing": "take the formula imae_ext.LabelSmoothing(eps), or label_smoothing_loss, LabelSmoothingLoss",
     }
     if name in renamed:
         return f"; {renamed[name]}"

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ._signature import Options, explained, with_options_of
-from .checks import check_options, check_weight
+from ._signature import ModuleOptions, explained, with_options_of
+from .checks import check_options, check_smoothing, check_weight
 from .formulas import (
     AEL,
     AGCE,
@@ -83,6 +83,7 @@ class RobustLoss(nn.Module):
     Args:
       formula: what to compute, such as ``2.0 * NCE() + MAE()``.
       weight: ``(C,)``, of the classes; a buffer, so that it moves with the module.
+      label_smoothing: ``e`` in ``[0, 1]``, as :func:`imae_ext.robust_loss` has it.
       ignore_index: the label of rows that do not count.
       reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
 
@@ -91,8 +92,8 @@ class RobustLoss(nn.Module):
       >>> RobustLoss(2.0 * NCE() + MAE())(torch.zeros(1, 4), torch.tensor([0]))
       tensor(2.)
 
-    ``formula``, ``weight``, ``ignore_index`` and ``reduction`` are attributes that may be set: ``criterion.formula =
-    IMAE(4.0)``. The modules below have the parameters of their formulas as attributes, too.
+    ``formula``, ``weight``, ``label_smoothing``, ``ignore_index`` and ``reduction`` are attributes that may be set:
+    ``criterion.formula = IMAE(4.0)``. The modules below have the parameters of their formulas as attributes, too.
     """
 
     weight: Tensor | None
@@ -103,14 +104,17 @@ class RobustLoss(nn.Module):
         formula: Formula,
         *,
         weight: Tensor | None = None,
+        label_smoothing: float = 0.0,
         ignore_index: int = -100,
         reduction: str = "mean",
     ) -> None:
         super().__init__()
         check_options(formula, reduction, ignore_index)
         check_weight(weight)
+        check_smoothing(label_smoothing)
         self.formula = formula
         self.register_buffer("weight", weight)
+        self.label_smoothing = label_smoothing
         self.ignore_index = int(ignore_index)
         self.reduction = reduction
 
@@ -130,13 +134,15 @@ class RobustLoss(nn.Module):
         super().__setattr__(name, value)
 
     @explained
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss."""
+    def forward(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+        """Compute the loss; ``sample_weight`` is :func:`imae_ext.robust_loss`'s, of this call's rows."""
         return robust_loss(
             logits,
             target,
             self.formula,
             weight=self.weight,
+            sample_weight=sample_weight,
+            label_smoothing=self.label_smoothing,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
         )
@@ -144,7 +150,8 @@ class RobustLoss(nn.Module):
     def extra_repr(self) -> str:
         """Show the formula and the reduction."""
         weight = "" if self.weight is None else f"weight of {len(self.weight)} classes, "
-        return f"{self.formula!r}, {weight}ignore_index={self.ignore_index}, reduction={self.reduction!r}"
+        smoothing = f"label_smoothing={self.label_smoothing}, " if self.label_smoothing else ""
+        return f"{self.formula!r}, {weight}{smoothing}ignore_index={self.ignore_index}, reduction={self.reduction!r}"
 
 
 _named = with_options_of(RobustLoss)
@@ -156,7 +163,7 @@ class IMAELoss(RobustLoss):
     T, eps = _parameter("T"), _parameter("eps")
 
     @_named
-    def __init__(self, T: float = 8.0, eps: float = 1e-8, **options: Unpack[Options]) -> None:
+    def __init__(self, T: float = 8.0, eps: float = 1e-8, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(IMAE(T, eps), **options)
 
 
@@ -164,7 +171,7 @@ class CCELoss(RobustLoss):
     """:func:`imae_ext.cce_loss` as a module; options of :class:`RobustLoss`."""
 
     @_named
-    def __init__(self, **options: Unpack[Options]) -> None:
+    def __init__(self, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(CCE(), **options)
 
 
@@ -172,7 +179,7 @@ class MAELoss(RobustLoss):
     """:func:`imae_ext.mae_loss` as a module; options of :class:`RobustLoss`."""
 
     @_named
-    def __init__(self, **options: Unpack[Options]) -> None:
+    def __init__(self, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(MAE(), **options)
 
 
@@ -180,7 +187,7 @@ class MSELoss(RobustLoss):
     """:func:`imae_ext.mse_loss` as a module; options of :class:`RobustLoss`."""
 
     @_named
-    def __init__(self, **options: Unpack[Options]) -> None:
+    def __init__(self, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(MSE(), **options)
 
 
@@ -190,7 +197,7 @@ class GCELoss(RobustLoss):
     q = _parameter("q")
 
     @_named
-    def __init__(self, q: float = 0.7, **options: Unpack[Options]) -> None:
+    def __init__(self, q: float = 0.7, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(GCE(q), **options)
 
 
@@ -200,7 +207,9 @@ class DMLoss(RobustLoss):
     beta, lambd, eps = _parameter("beta"), _parameter("lambd"), _parameter("eps")
 
     @_named
-    def __init__(self, beta: float = 8.0, lambd: float = 0.5, eps: float = 1e-8, **options: Unpack[Options]) -> None:
+    def __init__(
+        self, beta: float = 8.0, lambd: float = 0.5, eps: float = 1e-8, **options: Unpack[ModuleOptions]
+    ) -> None:
         super().__init__(DM(beta, lambd, eps), **options)
 
 
@@ -210,7 +219,7 @@ class RCELoss(RobustLoss):
     A = _parameter("A")
 
     @_named
-    def __init__(self, A: float = -math.log(1e-4), **options: Unpack[Options]) -> None:
+    def __init__(self, A: float = -math.log(1e-4), **options: Unpack[ModuleOptions]) -> None:
         super().__init__(RCE(A), **options)
 
 
@@ -220,7 +229,7 @@ class SCELoss(RobustLoss):
     alpha, beta = _coefficient(0), _coefficient(1)
 
     @_named
-    def __init__(self, alpha: float = 0.1, beta: float = 1.0, **options: Unpack[Options]) -> None:
+    def __init__(self, alpha: float = 0.1, beta: float = 1.0, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(SCE(alpha, beta), **options)
 
 
@@ -228,7 +237,7 @@ class NCELoss(RobustLoss):
     """:func:`imae_ext.nce_loss` as a module; options of :class:`RobustLoss`."""
 
     @_named
-    def __init__(self, **options: Unpack[Options]) -> None:
+    def __init__(self, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(NCE(), **options)
 
 
@@ -238,7 +247,7 @@ class FocalLoss(RobustLoss):
     gamma = _parameter("gamma")
 
     @_named
-    def __init__(self, gamma: float = 2.0, **options: Unpack[Options]) -> None:
+    def __init__(self, gamma: float = 2.0, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(Focal(gamma), **options)
 
 
@@ -248,7 +257,7 @@ class TaylorCELoss(RobustLoss):
     t = _parameter("t")
 
     @_named
-    def __init__(self, t: int = 2, **options: Unpack[Options]) -> None:
+    def __init__(self, t: int = 2, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(TaylorCE(t), **options)
 
 
@@ -258,7 +267,7 @@ class AGCELoss(RobustLoss):
     a, q = _parameter("a"), _parameter("q")
 
     @_named
-    def __init__(self, a: float = 1.0, q: float = 2.0, **options: Unpack[Options]) -> None:
+    def __init__(self, a: float = 1.0, q: float = 2.0, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(AGCE(a, q), **options)
 
 
@@ -268,7 +277,7 @@ class AULLoss(RobustLoss):
     a, q = _parameter("a"), _parameter("q")
 
     @_named
-    def __init__(self, a: float = 1.5, q: float = 0.9, **options: Unpack[Options]) -> None:
+    def __init__(self, a: float = 1.5, q: float = 0.9, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(AUL(a, q), **options)
 
 
@@ -278,7 +287,7 @@ class AELLoss(RobustLoss):
     a = _parameter("a")
 
     @_named
-    def __init__(self, a: float = 2.5, **options: Unpack[Options]) -> None:
+    def __init__(self, a: float = 2.5, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(AEL(a), **options)
 
 
@@ -288,5 +297,5 @@ class LabelSmoothingLoss(RobustLoss):
     eps = _parameter("eps")
 
     @_named
-    def __init__(self, eps: float = 0.1, **options: Unpack[Options]) -> None:
+    def __init__(self, eps: float = 0.1, **options: Unpack[ModuleOptions]) -> None:
         super().__init__(LabelSmoothing(eps), **options)

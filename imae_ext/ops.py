@@ -196,10 +196,15 @@ def _wants_grad(weight: Tensor | None) -> bool:
     return weight is not None and getattr(weight, "requires_grad", False)
 
 
+def needs_reference(*others: Tensor | None) -> bool:
+    """Whether the kernels do not serve: a derivative by another tensor than the logits, a transform, forward mode."""
+    return any(map(_wants_grad, others)) or _torch.transforming() or _torch.in_forward_mode()
+
+
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     """Compute the loss, differentiable with respect to the logits."""
     _, weight, sample_weight, _, _ = options = checks.plain(options)
-    if _wants_grad(weight) or _wants_grad(sample_weight) or _torch.transforming() or _torch.in_forward_mode():
+    if needs_reference(weight, sample_weight):
         return _reference(logits, target, options)
     if _compiling():
         return _traced(logits, target, options)

@@ -24,7 +24,7 @@ from torch.nn.functional import logsigmoid
 
 from . import _torch
 from . import formulas as f
-from .checks import as_label, check, not_ignored
+from .checks import as_label, check, check_amounts, check_binary, not_ignored, of_rows
 from .stats import RowStats
 
 
@@ -319,10 +319,16 @@ def robust_loss(
     *,
     weight: Tensor | None = None,
     sample_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Compute what :func:`imae_ext.robust_loss` computes, in plain PyTorch; see there."""
+    from . import soft  # built on what is in this module
+
+    if label_smoothing != 0 or soft.is_meant(logits, target):
+        options = (formula, weight, sample_weight, label_smoothing, ignore_index, reduction)
+        return soft.robust_loss(logits, target, *options)
     ignore_index = as_label(ignore_index)
     check(logits, target, formula, weight, sample_weight, ignore_index, reduction)
     dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
@@ -338,6 +344,52 @@ def robust_loss(
         return values.sum() / w.sum()
     example = _example_weight(formula, Row(row.u.detach(), row.rest, row.C))
     return values.sum() / torch.where(live, _weighted(example, w), 0.0).sum()
+
+
+def binary_robust_loss(
+    logits: Tensor,
+    target: Tensor,
+    formula: f.Formula,
+    *,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """Compute what :func:`imae_ext.binary_robust_loss` computes, in plain PyTorch; see there.
+
+    The softmax over (0, x): each side is a row of two classes, whose margin is x or -x.
+    """
+    check_binary(logits, target, (formula, weight, pos_weight, sample_weight, ignore_index, reduction))
+    if target.device.type == "cpu" and _torch.has_values(target):
+        check_amounts(target, ignore_index)
+    dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
+    is_bool = target.dtype is torch.bool
+    live = torch.ones_like(target) if is_bool else not_ignored(target, ignore_index)
+    t = torch.where(live, target.to(dtype), 0.0)
+    t = torch.where((t >= 0) & (t <= 1), t, torch.nan)
+    samples = torch.ones_like(t) if sample_weight is None else of_rows(sample_weight, logits).to(dtype)  # type: ignore[union-attr]
+    samples = torch.where(live, samples, 0.0)
+    w = samples if weight is None else samples * weight.to(dtype)
+    x = torch.where(live, logits.to(dtype), 0.0)
+    x = torch.where(w != 0, x, x.detach())  # so that a NaN in an element of weight 0 stays there
+
+    def both(of: Callable[[Row], Tensor], x: Tensor) -> Tensor:
+        total = torch.zeros_like(x)
+        for amount, u in ((t if pos_weight is None else pos_weight.to(dtype) * t, x), (1 - t, -x)):
+            u = torch.where((amount == 0) & ~torch.isfinite(u), 0.0, u)  # a side that does not count
+            total = total + _weighted(of(Row(u, -logsigmoid(-u), 2)), amount)
+        return _weighted(total, w)
+
+    values = torch.where(live, both(functools.partial(_value, formula), x), 0.0)
+    if reduction == "none":
+        return values
+    if reduction == "sum":
+        return values.sum()
+    if reduction == "mean":
+        return values.sum() / samples.sum()
+    return values.sum() / both(functools.partial(_example_weight, formula), x.detach()).sum()
 
 
 def row_stats(logits: Tensor, target: Tensor, formula: f.Formula, *, ignore_index: int = -100) -> RowStats:

@@ -98,6 +98,7 @@ def expected(
     target: Tensor,
     *,
     weight: Tensor | None = None,
+    sample_weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     grad_output: Array | float = 1.0,  # (N,) for "none", else a scalar
@@ -109,6 +110,8 @@ def expected(
     with np.errstate(all="ignore"):
         value_allowed, grad_allowed = row_allowances(spec, table, dtype)
     factor = np.ones(kept.sum(), np.longdouble) if weight is None else exact(weight)[y[kept]]
+    if sample_weight is not None:
+        factor = factor * exact(sample_weight.reshape(-1))[kept]
     if reduction == "mean":
         divisor = factor.sum()
     else:

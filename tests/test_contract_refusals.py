@@ -125,10 +125,6 @@ TYPE_ERRORS = {
     "list_target": ({"target": [0] * 8}, r"target .*Tensor.* got list"),
     "float_target": ({"target": torch.zeros(8)}, r"target .*int64.*int32.* got torch\.float32; .*target\.long\(\)"),
     "short_target": ({"target": torch.zeros(8).short()}, r"target .*int64.*int32.* got torch\.int16; .*\.long\(\)"),
-    "probabilities": (
-        {"target": torch.full((8, 5), 0.2)},
-        r"target .*int64.*int32.* got torch\.float32.*probabilities",
-    ),
     "integer_weight": ({"weight": torch.ones(5).long()}, r"weight .*got torch\.int64"),
     "list_weight": ({"weight": [1.0] * 5}, r"weight .*Tensor.* got list"),
     "formula_by_name": ({"formula": "IMAE"}, r"formula.* got 'IMAE'"),

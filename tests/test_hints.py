@@ -20,10 +20,12 @@ from imae_ext import (
     IMAE,
     MAE,
     NCE,
+    BinaryRobustLoss,
     CCELoss,
     GCELoss,
     IMAELoss,
     RobustLoss,
+    binary_robust_loss,
     cce_loss,
     hints,
     robust_loss,
@@ -40,7 +42,7 @@ image, mask = torch.randn(2, 1, 3, 3), torch.randint(2, (2, 1, 3, 3))
 tokens, words = torch.randn(2, 5, 7), torch.randint(7, (2, 5))
 spatial, labels = torch.randn(2, 5, 3), torch.randint(5, (2, 3))
 several = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 1, 0]])
-weight = torch.linspace(0.5, 2, 4)
+weight, row_weight = torch.linspace(0.5, 2, 4), torch.linspace(-0.5, 3, 6)
 nothing = torch.empty(6, 4, device="meta"), torch.empty(6, dtype=torch.long, device="meta")
 
 
@@ -64,16 +66,16 @@ def ce(logits=logits, target=target, **options):
     return F.cross_entropy(logits, target, **options)
 
 
+def weighted_mean(by=row_weight):
+    return (ce(reduction="none") * by).sum() / by.sum()
+
+
 def bce(x=x, yes=yes):
     return F.binary_cross_entropy_with_logits(x, yes.to(x.dtype))
 
 
 def two(x=x):
     return torch.stack([torch.zeros_like(x), x], dim=-1)
-
-
-def pair(logits):
-    return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
 def setting(module, name, value):
@@ -83,47 +85,96 @@ def setting(module, name, value):
     return act
 
 
-TWO = "torch.stack([torch.zeros_like(logits), logits], dim=-1)"
-PAIR = "torch.cat([torch.zeros_like(logits), logits], dim=1)"
-ROWS = "logits of shape (6,) are one row of 6 classes: if they are 6 rows of one logit for two classes, pass " + TWO
+BINARY = "use imae_ext.binary_robust_loss(logits, target, formula)"
+COLUMN = "use imae_ext.binary_robust_loss(logits, target.unsqueeze(1), formula)"
+ROWS = f"logits of shape (6,) are one row of 6 classes: if they are 6 rows of one logit for two classes, {BINARY}"
 TABLE = {
     # one logit for two classes
-    "vector": Hint(lambda: cce_loss(x, yes), f"{ROWS} and target", lambda: cce_loss(two(), yes), bce),
-    "vector_float": Hint(
-        lambda: cce_loss(x, yes.float()),
-        f"{ROWS} and target.long()",
-        lambda: cce_loss(two(), yes.float().long()),
-        bce,
-        TypeError,
-    ),
+    "vector": Hint(lambda: cce_loss(x, yes), ROWS, lambda: binary_robust_loss(x, yes, CCE()), bce),
     "column_and_column": Hint(
         lambda: cce_loss(x[:, None], yes[:, None]),
-        f"pass {PAIR} and target.squeeze(1)",
-        lambda: cce_loss(pair(x[:, None]), yes[:, None].squeeze(1)),
+        BINARY,
+        lambda: binary_robust_loss(x[:, None], yes[:, None], CCE()),
         bce,
     ),
-    "column_and_float_column": Hint(
-        lambda: cce_loss(x[:, None], yes[:, None].float()),
-        f"pass {PAIR} and target.squeeze(1).long()",
-        lambda: cce_loss(pair(x[:, None]), yes[:, None].float().squeeze(1).long()),
-        bce,
-        TypeError,
+    "column_and_soft_column": Hint(
+        lambda: cce_loss(x[:, None], yes[:, None] * 0.5),
+        BINARY,
+        lambda: binary_robust_loss(x[:, None], yes[:, None] * 0.5, CCE()),
+        lambda: bce(yes=yes * 0.5),
     ),
     "column_and_float_vector": Hint(
         lambda: cce_loss(x[:, None], yes.float()),
-        f"pass {PAIR} and target.long()",
-        lambda: cce_loss(pair(x[:, None]), yes.float().long()),
+        COLUMN,
+        lambda: binary_robust_loss(x[:, None], yes.float().unsqueeze(1), CCE()),
         bce,
         TypeError,
     ),
     "column_and_vector": Hint(
-        lambda: cce_loss(x[:, None], yes), f"pass {PAIR}", lambda: cce_loss(pair(x[:, None]), yes), bce, IndexError
+        lambda: cce_loss(x[:, None], yes),
+        COLUMN,
+        lambda: binary_robust_loss(x[:, None], yes.unsqueeze(1), CCE()),
+        bce,
+        IndexError,
     ),
     "masks": Hint(
         lambda: cce_loss(image, mask),
-        f"pass {PAIR} and target.squeeze(1)",
-        lambda: cce_loss(pair(image), mask.squeeze(1)),
+        BINARY,
+        lambda: binary_robust_loss(image, mask, CCE()),
         lambda: bce(image, mask),
+    ),
+    # binary losses
+    "binary_unsqueeze": Hint(
+        lambda: binary_robust_loss(x[:, None], yes, CCE()),
+        "pass target.unsqueeze(1)",
+        lambda: binary_robust_loss(x[:, None], yes.unsqueeze(1), CCE()),
+        bce,
+    ),
+    "binary_squeeze": Hint(
+        lambda: binary_robust_loss(x, yes[:, None], CCE()),
+        "pass target.squeeze(1)",
+        lambda: binary_robust_loss(x, yes[:, None].squeeze(1), CCE()),
+        bce,
+    ),
+    "binary_with_classes": Hint(
+        lambda: binary_robust_loss(logits, target, CCE()),
+        "for one class a row use imae_ext.robust_loss",
+        lambda: robust_loss(logits, target, CCE()),
+        ce,
+    ),
+    "binary_list": Hint(
+        lambda: binary_robust_loss(x, yes.tolist(), CCE()),
+        "pass torch.as_tensor(target)",
+        lambda: binary_robust_loss(x, torch.as_tensor(yes.tolist()), CCE()),
+        bce,
+        TypeError,
+    ),
+    "binary_swapped": Hint(
+        lambda: binary_robust_loss(yes, x, CCE()),
+        "the logits come first, then the target",
+        lambda: binary_robust_loss(x, yes, CCE()),
+        bce,
+        TypeError,
+    ),
+    "pos_weight_number": Hint(
+        lambda: binary_robust_loss(x, yes, CCE(), pos_weight=[2.0]),
+        "pass torch.as_tensor(pos_weight)",
+        lambda: binary_robust_loss(x, yes, CCE(), pos_weight=torch.as_tensor([2.0])),
+        lambda: F.binary_cross_entropy_with_logits(x, yes.float(), pos_weight=torch.tensor(2.0)),
+        TypeError,
+    ),
+    "pos_weight_integer": Hint(
+        lambda: BinaryRobustLoss(CCE(), pos_weight=torch.tensor(2)),
+        "pass pos_weight.float()",
+        lambda: BinaryRobustLoss(CCE(), pos_weight=torch.tensor(2).float())(x, yes),
+        lambda: F.binary_cross_entropy_with_logits(x, yes.float(), pos_weight=torch.tensor(2.0)),
+        TypeError,
+    ),
+    "binary_target_elsewhere": Hint(
+        lambda: binary_robust_loss(nothing[0], several, CCE()),
+        "pass target.to(logits.device)",
+        lambda: binary_robust_loss(nothing[0], several.to(nothing[0].device), CCE()),
+        lambda: torch.empty((), device="meta"),
     ),
     # targets that are no class indices of the right shape
     "bool": Hint(
@@ -152,13 +203,6 @@ TABLE = {
         lambda: cce_loss(logits, one_hot.argmax(1)),
         ce,
     ),
-    "float_one_hot": Hint(
-        lambda: cce_loss(logits, one_hot.float()),
-        "it looks one-hot: pass target.argmax(1)",
-        lambda: cce_loss(logits, one_hot.float().argmax(1)),
-        ce,
-        TypeError,
-    ),
     "one_hot_last": Hint(
         lambda: cce_loss(spatial, F.one_hot(labels, 5)),
         "it looks one-hot: pass target.argmax(-1)",
@@ -172,18 +216,30 @@ TABLE = {
         lambda: torch.empty((), device="meta"),
     ),
     "several_labels": Hint(
-        lambda: cce_loss(logits, several.float()),
-        "for a yes or no to each class pass torch.stack([torch.zeros_like(logits), logits], dim=1) and target.long()",
-        lambda: cce_loss(torch.stack([torch.zeros_like(logits), logits], dim=1), several.float().long()),
+        lambda: cce_loss(logits, several),
+        f"for a yes or no to each class {BINARY}",
+        lambda: binary_robust_loss(logits, several.float(), CCE()),
         lambda: bce(logits, several),
+    ),
+    "probabilities_last": Hint(
+        lambda: cce_loss(spatial, F.one_hot(labels, 5) * 0.9 + 0.02),
+        "if the classes are last in it, pass target.movedim(-1, 1)",
+        lambda: cce_loss(spatial, (F.one_hot(labels, 5) * 0.9 + 0.02).movedim(-1, 1)),
+        lambda: ce(spatial, labels, label_smoothing=0.1),
         TypeError,
     ),
-    "mixed": Hint(
-        lambda: cce_loss(logits, 0.3 * one_hot + 0.7 * one_hot.flip(0)),
-        "for labels a and b mixed by lam, add lam * the loss for a and (1 - lam) * the loss for b",
-        lambda: 0.3 * cce_loss(logits, target) + (1 - 0.3) * cce_loss(logits, target.flip(0)),
-        lambda: ce(target=0.3 * one_hot + 0.7 * one_hot.flip(0)),
+    "probabilities_of_one_class": Hint(
+        lambda: cce_loss(logits, 0.5 * one_hot[:, 0]),
+        "probabilities have the logits' shape, (6, 4)",
+        lambda: cce_loss(logits, 0.5 * one_hot),
+        lambda: ce(target=0.5 * one_hot),
         TypeError,
+    ),
+    "probabilities_to_ignore": Hint(
+        lambda: cce_loss(logits, one_hot.float(), ignore_index=0),
+        "leave rows out by sample_weight=",
+        lambda: cce_loss(logits, one_hot.float(), sample_weight=(target != 0).float()),
+        lambda: ce(ignore_index=0),
     ),
     "floats_unseen": Hint(
         lambda: cce_loss(nothing[0], nothing[1].float()[:, None]),
@@ -247,6 +303,39 @@ TABLE = {
         lambda: ce(weight=torch.arange(1.0, 5.0)),
         TypeError,
     ),
+    "weights_of_rows": Hint(
+        lambda: cce_loss(logits, target, weight=row_weight),
+        "weights of the rows go to sample_weight=",
+        lambda: cce_loss(logits, target, sample_weight=row_weight),
+        weighted_mean,
+    ),
+    "weights": Hint(
+        lambda: cce_loss(logits, target, weights=row_weight),
+        "class weights go to weight=, weights of the rows to sample_weight=",
+        lambda: cce_loss(logits, target, sample_weight=row_weight),
+        weighted_mean,
+        TypeError,
+    ),
+    "sample_weight_list": Hint(
+        lambda: cce_loss(logits, target, sample_weight=row_weight.tolist()),
+        "pass torch.as_tensor(sample_weight)",
+        lambda: cce_loss(logits, target, sample_weight=torch.as_tensor(row_weight.tolist())),
+        weighted_mean,
+        TypeError,
+    ),
+    "sample_weight_integer": Hint(
+        lambda: CCELoss()(logits, target, sample_weight=torch.arange(6)),
+        "pass sample_weight.float()",
+        lambda: CCELoss()(logits, target, sample_weight=torch.arange(6).float()),
+        lambda: weighted_mean(torch.arange(6)),
+        TypeError,
+    ),
+    "sample_weight_elsewhere": Hint(
+        lambda: cce_loss(*nothing, sample_weight=row_weight),
+        "pass sample_weight.to(logits.device)",
+        lambda: cce_loss(*nothing, sample_weight=row_weight.to(nothing[0].device)),
+        lambda: torch.empty((), device="meta"),
+    ),
     "target_elsewhere": Hint(
         lambda: cce_loss(nothing[0], target),
         "pass target.to(logits.device)",
@@ -283,14 +372,14 @@ TABLE = {
     ),
     "positional_weight": Hint(
         lambda: cce_loss(logits, target, weight),
-        "write the others with their names: weight=, ignore_index=, reduction=",
+        "write the others with their names: weight=, sample_weight=, label_smoothing=, ignore_index=, reduction=",
         lambda: cce_loss(logits, target, weight=weight),
         lambda: ce(weight=weight),
         TypeError,
     ),
     "positional_weight_of_module": Hint(
         lambda: CCELoss(weight),
-        "write the others with their names: weight=, ignore_index=, reduction=",
+        "write the others with their names: weight=, label_smoothing=, ignore_index=, reduction=",
         lambda: CCELoss(weight=weight)(logits, target),
         lambda: ce(weight=weight),
         TypeError,
@@ -306,13 +395,6 @@ TABLE = {
         "class weights go to weight=",
         lambda: RobustLoss(CCE(), weight=weight)(logits, target),
         lambda: ce(weight=weight),
-        TypeError,
-    ),
-    "label_smoothing": Hint(
-        lambda: cce_loss(logits, target, label_smoothing=0.1),
-        "take the formula imae_ext.LabelSmoothing(eps), or label_smoothing_loss, LabelSmoothingLoss",
-        lambda: imae_ext.LabelSmoothingLoss(0.1)(logits, target),
-        lambda: ce(label_smoothing=0.1),
         TypeError,
     ),
     "reduce": Hint(
@@ -517,22 +599,21 @@ def test_every_hint_is_in_the_table():
 
 def test_one_hot_is_only_what_has_one_label_a_row():
     """Two labels or none in a row: argmax would take one of them in silence."""
-    for wrong in (several, several.float(), one_hot * 2, one_hot - 1):
+    for wrong in (several, one_hot * 2, one_hot - 1):
         with pytest.raises((TypeError, ValueError)) as caught:
             cce_loss(logits, wrong)
         assert "argmax" not in str(caught.value)
 
 
-@pytest.mark.parametrize("of", (lambda x: x, lambda x: x[:, None]), ids=("vector", "column"))
-def test_soft_labels_of_one_logit_are_not_cut_to_integers(of):
-    with pytest.raises(TypeError) as caught:
-        cce_loss(of(x), of(torch.full((6,), 0.3)))
+def test_soft_labels_of_one_logit_are_not_cut_to_integers():
+    with pytest.raises(ValueError, match="imae_ext: expected probabilities of 2 classes or more") as caught:
+        cce_loss(x[:, None], torch.full((6, 1), 0.3))
     assert "long()" not in str(caught.value) and "argmax" not in str(caught.value)
 
 
 def test_messages_without_values_to_look_at_do_not_look():
     """Under torch.func and on fake tensors a look would be an error of its own."""
-    for wrong in (one_hot, one_hot.float(), target.float()):
+    for wrong in (one_hot, target.float()):
         with pytest.raises((TypeError, ValueError), match="imae_ext: expected target"):
             torch.func.vmap(cce_loss)(logits[None], wrong[None])
 

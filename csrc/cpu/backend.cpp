@@ -113,8 +113,31 @@ void scale(const Call&, const Scale& s) {
   }
 }
 
-constexpr Backend kBackend = {[](const Rows& rows) { return cpu_kernels().reads_in_place(rows); }, &ask_for_huge_pages,
-                              &forward, &backward, &scale};
+void binary(const Tensor&, const Binary& call, const Reduction& r) {
+  GroupedBinary b;
+  static_cast<Binary&>(b) = call;
+  std::vector<BinarySums> sums((b.count + kBinaryGroup - 1) / kBinaryGroup);
+  b.sums = sums.data();
+  constexpr int64_t kGrain = 2;  // groups
+  ts::parallel_for(0, static_cast<int64_t>(sums.size()), kGrain,
+                   [&](int64_t begin, int64_t end) { cpu_kernels().binary(b, begin, end); });
+  BinarySums all;
+  for (const BinarySums& s : sums)
+    all = {all.value + s.value, all.example_weight + s.example_weight, all.targets + s.targets, all.wrong || s.wrong};
+  STD_TORCH_CHECK(!all.wrong, "imae_ext: expected targets from 0 to 1 or ignore_index");
+  const double divisor = r.divide_by == Reduction::kTargets          ? all.targets
+                         : r.divide_by == Reduction::kExampleWeights ? all.example_weight
+                                                                     : 1;
+  put(r.loss, b.dtype, all.value / divisor);
+  put(r.divisor, b.dtype, divisor);
+}
+
+constexpr Backend kBackend = {[](const Rows& rows) { return cpu_kernels().reads_in_place(rows); },
+                              &ask_for_huge_pages,
+                              &forward,
+                              &backward,
+                              &scale,
+                              &binary};
 [[maybe_unused]] const bool added = add_backend(torch::headeronly::DeviceType::CPU, kBackend);
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 
+#include "../binary.h"
 #include "../rows.h"
 
 namespace imae {
@@ -14,6 +15,17 @@ struct GroupedForward : Forward {
   double* example_weight_sums = nullptr;  // [groups]: of the row's weights times the example weight
 };
 
+constexpr int64_t kBinaryGroup = 4096;  // elements
+
+struct BinarySums {
+  double value = 0, example_weight = 0, targets = 0;  // of the values, the example weights, the sample weights
+  bool wrong = false;                                 // a target is no number from 0 to 1
+};
+
+struct GroupedBinary : Binary {
+  BinarySums* sums = nullptr;  // [groups], of kBinaryGroup elements
+};
+
 struct CpuKernels {
   const char* name;
   bool (*reads_in_place)(const Rows&);  // else the caller must bring the rows to class stride 1
@@ -23,6 +35,7 @@ struct CpuKernels {
   void (*backward)(const Backward&, int64_t group_begin, int64_t group_end);
   void (*scale)(DType, void* grad, int64_t begin, int64_t end, double by);  // grad *= by, for a dense tensor
   void (*scale_rows)(const Rows&, int64_t begin, int64_t end, double by);   // the same for the rows that count
+  void (*binary)(const GroupedBinary&, int64_t group_begin, int64_t group_end);
 };
 
 // The best that the processor supports, no better than IMAE_EXT_CPU says (baseline, avx2).

@@ -6,6 +6,7 @@
 #pragma once
 #include "../formulas.h"
 #include "../rows.h"
+#include "binary.h"
 #include "elements.h"
 #include "group.h"
 #include "instruction_sets.h"
@@ -358,6 +359,9 @@ constexpr CpuKernels kernels(const char* name) {
           },
           [](const Rows& r, int64_t begin, int64_t end, double by) {
             by_type(r.dtype, [&](auto t) { scale_rows<decltype(t)>(r, begin, end, by); });
+          },
+          [](const GroupedBinary& b, int64_t begin, int64_t end) {
+            by_type(b.dtype, [&](auto t) { binary<decltype(t)>(b, begin, end); });
           }};
 }
 

@@ -34,24 +34,34 @@ void check_labels(const Call& call) {
 
 // Launches on the device of the call's logits, on that device's current stream.
 template <class F>
-void on_device_of(const Call& call, F launch) {
-  const ts::accelerator::DeviceGuard guard(call.logits.get_device_index());
-  if (debugging()) check_labels(call);
+void on_device_of(const Tensor& logits, F launch) {
+  const ts::accelerator::DeviceGuard guard(logits.get_device_index());
   STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream != nullptr, "imae_ext: this torch has no CUDA");
   void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(call.logits.get_device_index(), &stream));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(logits.get_device_index(), &stream));
   const int error = launch(stream);
   STD_TORCH_CHECK(error == 0, "imae_ext: CUDA launch failed: ", cuda_error(error));
 }
 
+template <class F>
+void on_device_of(const Call& call, F launch) {
+  if (debugging()) check_labels(call);
+  on_device_of(call.logits, launch);
+}
+
+// Freed when the call returns, but the caching allocator gives it to later work of the same stream only.
+std::optional<Tensor> workspace_for(const Tensor& logits, bool wanted) {
+  if (!wanted) return std::nullopt;
+  return new_tensor(logits, {int64_t(sizeof(Workspace) / sizeof(double))}, ScalarType::Double);
+}
+Workspace* memory_of(const std::optional<Tensor>& workspace) {
+  return workspace ? static_cast<Workspace*>(workspace->mutable_data_ptr()) : nullptr;
+}
+
 void forward(const Call& call, const Forward& f, const Reduction& r) {
   on_device_of(call, [&](void* stream) {
-    // Freed when this returns, but the caching allocator gives it to later work of the same stream only.
-    std::optional<Tensor> workspace;
-    if (r.loss || r.mean_gradient)
-      workspace = new_tensor(call.logits, {int64_t(sizeof(Workspace) / sizeof(double))}, ScalarType::Double);
-    auto* memory = workspace ? static_cast<Workspace*>(workspace->mutable_data_ptr()) : nullptr;
-    return cuda_forward(f, r, memory, stream);
+    const auto workspace = workspace_for(call.logits, r.loss || r.mean_gradient);
+    return cuda_forward(f, r, memory_of(workspace), stream);
   });
 }
 
@@ -63,7 +73,14 @@ void scale(const Call& call, const Scale& s) {
   on_device_of(call, [&](void* stream) { return cuda_scale(s, stream); });
 }
 
-constexpr Backend kBackend = {&cuda_reads_in_place, nullptr, &forward, &backward, &scale};
+void binary(const Tensor& logits, const Binary& b, const Reduction& r) {
+  on_device_of(logits, [&](void* stream) {
+    const auto workspace = workspace_for(logits, r.divisor != nullptr);
+    return cuda_binary(b, r, memory_of(workspace), stream);
+  });
+}
+
+constexpr Backend kBackend = {&cuda_reads_in_place, nullptr, &forward, &backward, &scale, &binary};
 [[maybe_unused]] const bool added = add_backend(torch::headeronly::DeviceType::CUDA, kBackend);
 
 }  // namespace

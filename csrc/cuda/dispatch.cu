@@ -26,6 +26,10 @@ int cuda_backward(const Backward& b, void* stream) { return kernels_of(b.dtype).
 
 int cuda_scale(const Scale& s, void* stream) { return kernels_of(s.dtype).scale(s, stream); }
 
+int cuda_binary(const Binary& b, const Reduction& r, Workspace* workspace, void* stream) {
+  return kernels_of(b.dtype).binary(b, r, workspace, stream);
+}
+
 const char* cuda_error(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
 }  // namespace imae

@@ -1,6 +1,7 @@
 // What the CUDA kernels offer to backend.cpp, and what the files of the element types define. Each is compiled on its
 // own, for its kernels take a while.
 #pragma once
+#include "../binary.h"
 #include "workspace.h"
 
 namespace imae {
@@ -9,6 +10,7 @@ struct CudaKernels {
   int (*forward)(const Forward&, const Reduction&, Workspace*, void* stream);
   int (*backward)(const Backward&, void* stream);
   int (*scale)(const Scale&, void* stream);
+  int (*binary)(const Binary&, const Reduction&, Workspace*, void* stream);
 };
 
 extern const CudaKernels cuda_float64, cuda_float32, cuda_float16, cuda_bfloat16;
@@ -19,6 +21,7 @@ bool cuda_reads_in_place(const Rows&);
 int cuda_forward(const Forward&, const Reduction&, Workspace*, void* stream);
 int cuda_backward(const Backward&, void* stream);
 int cuda_scale(const Scale&, void* stream);
+int cuda_binary(const Binary&, const Reduction&, Workspace*, void* stream);
 const char* cuda_error(int);
 
 }  // namespace imae

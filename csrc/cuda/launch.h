@@ -158,6 +158,11 @@ constexpr CudaKernels cuda_kernels() {
             Launcher on(stream);
             run_scale<T>(s, on);
             return on.error();
+          },
+          [](const Binary& b, const Reduction& r, Workspace* workspace, void* stream) {
+            Launcher on(stream);
+            if (on.ready()) run_binary<T>(b, r, workspace, on);
+            return on.error();
           }};
 }
 

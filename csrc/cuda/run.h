@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "binary.cuh"
 #include "cluster.cuh"
 #include "row.cuh"
 #include "small.cuh"
@@ -101,6 +102,15 @@ void run_scale(const Scale& s, L& on) {
   constexpr int64_t kTile = kSmallThreads * Pack<T>::kSize;
   const BlockShape shape{kSmallThreads};
   on.launch(scale_kernel<T>, on.blocks(scale_kernel<T>, (s.count + kTile - 1) / kTile, shape), shape, s);
+}
+
+template <class T, class L>
+void run_binary(const Binary& b, const Reduction& r, Workspace* workspace, L& on) {
+  static_assert(sizeof(BinaryJob<T>) <= 4096);  // as above
+  const BlockShape shape{kSmallThreads};
+  const int blocks = on.blocks(binary_kernel<T>, (b.count + kSmallThreads - 1) / kSmallThreads, shape);
+  if (r.divisor && blocks > 1) on.zero(&workspace->ticket);
+  on.launch(binary_kernel<T>, blocks, shape, BinaryJob<T>{b, r, workspace, b.formula->as<ScalarOf<T>>()});
 }
 
 }  // namespace imae

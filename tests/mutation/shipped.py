@@ -154,7 +154,7 @@ SHIPPED = (
     ),
     Fault(
         "imae_ext/ops.py",
-        "_transforming() or ",
+        "or _torch.transforming()",
         "",
         "torch.func bypasses the reference",
         ("test_transforms.py", "test_compile.py"),

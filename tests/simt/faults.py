@@ -33,7 +33,7 @@ FAULTS = (
     Fault("no fence before the ticket", "reduce.h", "__threadfence();  // the part is visible", "// the part", THREAD),
     Fault("no fence after the ticket", "reduce.h", "__threadfence();  // the other blocks' parts", "// the other", THREAD),
     Fault("the ticket counts one block too few", "reduce.h", "gridDim.x - 1) == gridDim.x - 1", "gridDim.x - 1) == gridDim.x - 2"),
-    Fault("the ticket is never zeroed", "run.h", "on.zero(&workspace->ticket);", ";"),
+    Fault("the ticket is never zeroed", "run.h", "else if (r.loss)\n    on.zero(&workspace->ticket);", ""),
     Fault("barrier within a branch", "tile.cuh", "if (rows.grad) {\n        const S after", "if (rows.grad) {\n        __syncthreads();\n        const S after"),
     Fault("tail of the row left out", "packs.h", "return j < count ? j : -1;", "return j < count - 1 ? j : -1;"),
     Fault("an element behind the row", "packs.h", "return j < count ? j : -1;", "return j <= count ? j : -1;"),

@@ -14,6 +14,10 @@ SIMT_EXPORT const char* run_scale(const imae_simt::ScaleCall* call) {
   return simt::error_of([&] { imae_simt::scale(*call); });
 }
 
+SIMT_EXPORT const char* run_binary(const imae_simt::BinaryCall* call) {
+  return simt::error_of([&] { imae_simt::binary(*call); });
+}
+
 // how many blocks would hold a row
 SIMT_EXPORT int cluster_of(const imae_simt::RowsCall* call) {
   imae::Rows rows;

@@ -91,6 +91,29 @@ ScaleCall = structure(
 )
 
 
+BinaryCall = structure(
+    "BinaryCall",
+    ("machine", MachineCall),
+    ("dtype", c_int64),
+    ("count", c_int64),
+    ("logits", c_void_p),
+    ("target", c_void_p),
+    *((name, c_int64) for name in ("target_type", "has_ignored", "ignore_index")),
+    *((name, c_void_p) for name in ("weight", "pos_weight", "sample_weight")),
+    ("repeat", c_int64 * 3),
+    ("period", c_int64 * 3),
+    ("formula", POINTER(c_double)),
+    ("formula_count", c_int64),
+    *((name, c_void_p) for name in ("value", "grad", "grad_output")),
+    ("grad_output_is_scalar", c_int64),
+    ("divide_gradient", c_void_p),
+    ("divide_by", c_int64),
+    ("loss", c_void_p),
+    ("divisor", c_void_p),
+)
+AMOUNTS = (torch.uint8, torch.int32, torch.int64, torch.float32, torch.float64)  # in the order of the kernels' enum
+
+
 def pointer(t: Tensor | None) -> int | None:
     return None if t is None else t.data_ptr()
 
@@ -104,7 +127,8 @@ def unwritten(*sizes: int, like: Tensor) -> Tensor:
 class Kernels:
     def __init__(self, library: Path, machine: Machine = Machine()):
         self.library = ctypes.CDLL(str(library))
-        for run in (self.library.run_forward, self.library.run_backward, self.library.run_scale):
+        for name in ("run_forward", "run_backward", "run_scale", "run_binary"):
+            run = getattr(self.library, name)
             run.restype = c_char_p
             run.argtypes = [c_void_p]
         for ask in (self.library.tier_of, self.library.cluster_of):
@@ -235,3 +259,54 @@ class Kernels:
     ) -> None:
         rows = self._rows(grad, target, grad, class_weight, sample_weight)
         self._run("run_scale", ScaleCall(rows, grad.numel(), by.data_ptr(), by.dtype == torch.float64))
+
+    def binary(
+        self,
+        logits: Tensor,  # (N, C)
+        target: Tensor,
+        formula: tuple[float, ...],
+        *,
+        weight: Tensor | None = None,  # (C,)
+        pos_weight: Tensor | None = None,  # (C,)
+        sample_weight: Tensor | None = None,  # (N,)
+        reduction: int = MEAN,
+        grad_output: Tensor | None = None,
+        divisor: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """loss and divisor; or, with grad_output, grad."""
+        made: dict[str, Tensor] = {}
+        if grad_output is not None:
+            made["grad"] = torch.full_like(logits, float("nan"))
+        else:
+            made["loss"] = unwritten(*([] if reduction != NONE else logits.shape), like=logits)
+            made["divisor"] = unwritten(like=logits)
+        N, C = logits.shape
+        kind = torch.uint8 if target.dtype == torch.bool else target.dtype
+        reduces = reduction != NONE and grad_output is None
+        call = BinaryCall(
+            self.machine.packed(),
+            DTYPES.index(logits.dtype),
+            logits.numel(),
+            pointer(logits),
+            pointer(target),
+            AMOUNTS.index(kind),
+            target.dtype != torch.bool,
+            -100,
+            pointer(weight),
+            pointer(pos_weight),
+            pointer(sample_weight),
+            (c_int64 * 3)(1, 1, C),
+            (c_int64 * 3)(C, C, N),
+            (c_double * len(formula))(*formula),
+            len(formula),
+            None if reduces else pointer(made.get("loss")),
+            pointer(made.get("grad")),
+            pointer(grad_output),
+            grad_output is not None and grad_output.dim() == 0,
+            pointer(divisor),
+            DIVIDE_BY[reduction] if grad_output is None else 0,
+            pointer(made["loss"]) if reduces else None,
+            pointer(made.get("divisor")),
+        )
+        self._run("run_binary", call)
+        return made

@@ -86,6 +86,23 @@ struct ScaleCall {
   int64_t by_is_double;
 };
 
+struct BinaryCall {
+  Machine machine;
+  int64_t dtype, count;
+  const void *logits, *target;
+  int64_t target_type, has_ignored, ignore_index;
+  const void *weight, *pos_weight, *sample_weight;
+  int64_t repeat[3], period[3];  // of the weights, in this order
+  const double* formula;
+  int64_t formula_count;
+  void *value, *grad;
+  const void* grad_output;
+  int64_t grad_output_is_scalar;
+  const void* divide_gradient;
+  int64_t divide_by;
+  void *loss, *divisor;
+};
+
 inline bool fill(const RowsCall& call, imae::Rows& rows) {
   const imae::Shape shape{call.sizes, call.logits_strides, call.dim};
   rows.dtype = static_cast<imae::DType>(call.dtype);
@@ -151,6 +168,34 @@ inline void scale(const ScaleCall& call) {
   s.by_is_double = call.by_is_double != 0;
   Launcher on(call.rows.machine);
   by_type(call.rows.dtype, [&](auto t) { imae::run_scale<decltype(t)>(s, on); });
+}
+
+inline void binary(const BinaryCall& call) {
+  imae::Binary b;
+  b.dtype = static_cast<imae::DType>(call.dtype);
+  b.count = call.count;
+  b.logits = call.logits;
+  b.target = call.target;
+  b.target_type = static_cast<imae::AmountType>(call.target_type);
+  b.has_ignored = call.has_ignored != 0;
+  b.ignore_index = call.ignore_index;
+  b.weight = {call.weight, call.repeat[0], call.period[0]};
+  b.pos_weight = {call.pos_weight, call.repeat[1], call.period[1]};
+  b.sample_weight = {call.sample_weight, call.repeat[2], call.period[2]};
+  b.formula = &imae::prepare(call.formula, call.formula_count);
+  b.value = call.value;
+  b.grad = call.grad;
+  b.grad_output = call.grad_output;
+  b.grad_output_is_scalar = call.grad_output_is_scalar != 0;
+  b.divisor = call.divide_gradient;
+  imae::Reduction r;
+  r.divide_by = static_cast<imae::Reduction::Divisor>(call.divide_by);
+  r.loss = call.loss;
+  r.divisor = call.divisor;
+  const auto workspace = std::make_unique<imae::Workspace>();
+  std::memset(static_cast<void*>(workspace.get()), simt::kPoison, sizeof *workspace);
+  Launcher on(call.machine);
+  by_type(call.dtype, [&](auto t) { imae::run_binary<decltype(t)>(b, r, workspace.get(), on); });
 }
 
 }  // namespace imae_simt

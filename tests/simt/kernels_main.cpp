@@ -74,6 +74,33 @@ void run(const Problem& p, const imae_simt::Machine& machine) {
   imae_simt::scale({b.rows, n, infinite.data(), size == 8});
 }
 
+void run_binary(int64_t dtype, int64_t N, int64_t C, const imae_simt::Machine& machine) {
+  const int64_t size = kSizes[dtype], count = N * C, wide = size == 8 ? 8 : 4;
+  std::mt19937 random(1);
+  std::vector<unsigned char> logits(count * size), grad(count * size), target(count), value(count * wide), loss(wide),
+      divisor(wide), per_class(C * wide, 0x3f), per_row(N * wide, 0x3f);
+  for (auto& byte : logits) byte = static_cast<unsigned char>(random() & 0x3f);
+  for (auto& t : target) t = static_cast<unsigned char>(random() % 4 ? random() % 2 : 255);
+  const double formula[] = {double(imae::FormulaId::kIMAE), 0.5, 8.0, 1e-8, double(imae::FormulaId::kNCE), 2.0};
+  imae_simt::BinaryCall b{};
+  b.machine = machine;
+  b.dtype = dtype, b.count = count;
+  b.logits = logits.data(), b.target = target.data();
+  b.has_ignored = 1, b.ignore_index = 255;
+  b.weight = b.pos_weight = per_class.data(), b.sample_weight = per_row.data();
+  b.repeat[0] = b.repeat[1] = 1, b.repeat[2] = C;
+  b.period[0] = b.period[1] = C, b.period[2] = N;
+  b.formula = formula, b.formula_count = 6;
+  b.divide_by = imae::Reduction::kTargets;
+  b.loss = loss.data(), b.divisor = divisor.data();
+  imae_simt::binary(b);
+  b.loss = nullptr, b.value = value.data();
+  imae_simt::binary(b);
+  b.value = b.divisor = nullptr;
+  b.grad = grad.data(), b.grad_output = value.data(), b.divide_gradient = divisor.data();
+  imae_simt::binary(b);
+}
+
 }  // namespace
 
 int main() {
@@ -91,6 +118,7 @@ int main() {
         const imae_simt::Machine machine{seed % 4, 2, 2, C == 5000 ? 12 << 10 : 99 << 10, 0};
         run({dtype, N, C, seed++ % 8, strided}, machine);
       }
+    run_binary(dtype, 41, 7, {seed % 4, 2, 2, 99 << 10, 0});
     // 24 KB, and blocks that hold 16, two at a time: two clusters of two, of which one takes two rows
     run({dtype, 3, 24004 / kSizes[dtype], seed % 8, false}, {seed % 4, 2, 2, 36 << 10, 2});
   }

@@ -15,10 +15,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
 
-from . import checks, reference
+from . import _torch, checks, reference
 from .checks import REDUCTIONS
 from .formulas import Loss, unpack
 
@@ -32,12 +31,6 @@ _traced_forward_save = _op.traced_forward_save.default
 _backward = _op.backward.default
 _scale = _op.scale_.default
 _row_stats = _op.row_stats.default
-
-_transforming = torch._C._are_functorch_transforms_active  # inside torch.func.grad, vmap, ...
-_is_batch = torch._C._functorch.is_legacy_batchedtensor  # several grad_outputs: is_grads_batched
-_unwrap = torch._C._functorch.unwrap_if_dead  # logits that outlived the transform they were made in
-_saving_hooks = torch._C._autograd._top_saved_tensors_default_hooks  # of checkpointing and offloading
-_compiling = torch.compiler.is_compiling
 
 Pair = tuple[Tensor, Tensor]
 Options = tuple[Loss, Tensor | None, int, str]  # formula, weight, ignore_index, reduction
@@ -77,7 +70,7 @@ class _Loss(torch.autograd.Function):
         if _one_pass(logits, code):
             ctx.save_for_backward(logits, target, weight)
             loss, grad = _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
-            hooks = _saving_hooks(False)
+            hooks = _torch.saving_hooks(False)
             ctx.grad, ctx.unpack = (hooks[0](grad), hooks[1]) if hooks else (grad, None)
             ctx.one_pass = True
         else:
@@ -110,14 +103,14 @@ class _Loss(torch.autograd.Function):
         try:
             _scale(grad, grad_output)
         except RuntimeError:
-            if not _is_batch(grad_output):
+            if not _torch.is_batch(grad_output):
                 raise
             grad = _scaled(grad, grad_output)
         return grad, None, None
 
 
 # Function.apply without what it does for torch.func's transforms, which never get here: a seventh of a small call.
-_apply = super(torch.autograd.Function, _Loss).apply
+_apply = _torch.apply_of(_Loss)
 
 
 # --- for torch.compile and export: operators with a derivative of their own -----------------------------------------
@@ -179,13 +172,13 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     """Compute the loss, differentiable with respect to the logits."""
     formula, weight, ignore_index, reduction = options
     trained_weight = weight is not None and getattr(weight, "requires_grad", False)
-    if trained_weight or _transforming() or forward_ad._current_level >= 0:
+    if trained_weight or _torch.transforming() or _torch.in_forward_mode():
         return _reference(logits, target, options)
-    if _compiling():
+    if torch.compiler.is_compiling():
         return _traced(logits, target, options)
     try:
         if logits.requires_grad and torch.is_grad_enabled():
-            return _apply(_unwrap(logits), target, options)  # type: ignore[no-any-return,no-untyped-call]
+            return _apply(_torch.unwrap(logits), target, options)  # type: ignore[no-any-return]
         value: Tensor = _forward(logits, target, weight, formula.packed, REDUCTIONS[reduction], ignore_index)
         return value
     except _REFUSALS:
@@ -202,7 +195,7 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
         logits = logits.detach()
         code = REDUCTIONS[reduction]
         if reduction == "normalized":
-            if out is not None and not _compiling():
+            if out is not None and not torch.compiler.is_compiling():
                 checks.check_out(logits, out)
             value, *rows = _forward_save(logits, target, weight, formula.packed, code, ignore_index)
             grad = _backward(logits, target, *rows, torch.ones_like(value), ignore_index)
@@ -212,7 +205,7 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
         if out.requires_grad:
             checks.check_out(logits, out)
         value = _forward_backward_out(logits, target, weight, formula.packed, code, ignore_index, out)
-        if not _compiling():
+        if not torch.compiler.is_compiling():
             increment_version(out)  # so that autograd notices if it had saved the buffer
         return value, out
     except _REFUSALS:

@@ -12,7 +12,11 @@ endif
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 export PATH := $(dir $(PY)):$(PATH)
 
-.PHONY: build demo test test-cuda sanitize figures bench lint format clean
+# PYTHONS: interpreters to build wheels for, besides PYTHON; those on PATH by default.
+PYTHONS ?=
+ROWS ?=
+
+.PHONY: wheels matrix matrix-row build demo test test-cuda sanitize figures bench lint format clean
 
 $(CURDIR)/.venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -60,6 +64,17 @@ format: $(PY)
 	ruff check --fix-only .
 	ruff format .
 	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs clang-format -i
+
+wheels: build
+	$(PIP) -r requirements/wheels.txt
+	$(PY) packaging/wheels.py $(PYTHONS)
+
+# The wheels in bare environments, outside the checkout: every Python on PATH with the oldest and the newest torch.
+matrix: $(PY)
+	$(PY) packaging/matrix.py $(ROWS)
+
+matrix-row: $(PY)
+	$(PY) packaging/matrix.py '$(PY)=$(TORCH)'
 
 clean:
 	rm -rf build imae_ext/*.so demo_output

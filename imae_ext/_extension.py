@@ -18,7 +18,7 @@ except ImportError as error:
         raise
     warnings.warn(
         f"imae_ext: the compiled extension could not be loaded from {Path(__file__).parent} ({error}); the losses run "
-        "as plain PyTorch, 10 to 100 times slower. Build it with: pip install --no-build-isolation -e .",
+        "in plain torch, slower. Install a wheel, or build it with: pip install --no-build-isolation -e .",
         RuntimeWarning,
         stacklevel=2,
     )

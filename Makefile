@@ -12,6 +12,9 @@ endif
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 export PATH := $(dir $(PY)):$(PATH)
 
+# PYTHONS: interpreters to build wheels for, besides PYTHON; those on PATH by default.
+PYTHONS ?=
+ROWS ?=
 # Arguments of pytest, or words that choose faults.
 ARGS ?=
 # Tests that need seconds, not minutes, and together see a wrong formula, layout, option or gradient.
@@ -20,7 +23,7 @@ QUICK := case_table contract_autograd contract_parameters cross_entropy mathemat
 NIGHTLY := $(shell sed -nE 's/^(faults|figures|ecosystem|fuzz|wheels|matrix|test-arm|test-slow):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 .PHONY: build debug compile-commands quick demo test ecosystem test-slow test-cuda fuzz sanitize faults nightly figures bench docs \
-	lint tidy format clean
+	wheels matrix matrix-row lint tidy format clean
 
 $(CURDIR)/.venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -119,6 +122,17 @@ format: $(PY)
 	ruff check --fix-only .
 	ruff format .
 	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs clang-format -i
+
+wheels: build
+	$(PIP) -r requirements/wheels.txt
+	$(PY) packaging/wheels.py $(PYTHONS)
+
+# The wheels in bare environments, outside the checkout: every Python on PATH with the oldest and the newest torch.
+matrix: $(PY)
+	$(PY) packaging/matrix.py $(ROWS)
+
+matrix-row: $(PY)
+	$(PY) packaging/matrix.py '$(PY)=$(TORCH)'
 
 clean:
 	rm -rf build imae_ext/*.so demo_output compile_commands.json docs/api/html

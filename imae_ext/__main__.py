@@ -4,10 +4,10 @@ import platform
 
 import torch
 
-from . import __version__
+from . import __version__, devices
 from ._extension import BUILD, compiled, missing_because
 
-SLOW = "plain PyTorch, 10 to 100 times slower"
+SLOW = "plain torch, slower"
 
 
 def cpu() -> str:
@@ -41,7 +41,15 @@ def main() -> None:
     print(f"CUDA: {cuda(torch.version.cuda, torch.version.hip, built)}")
     for i in range(torch.cuda.device_count()):
         major, minor = torch.cuda.get_device_capability(i)
-        print(f"device {i}: {torch.cuda.get_device_name(i)}, compute capability {major}.{minor}")
+        _say(f"device {i}: {torch.cuda.get_device_name(i)}, compute capability {major}.{minor}", "cuda", i)
+    other = torch.accelerator.current_accelerator()
+    if other is not None and other.type != "cuda":
+        _say(other.type, other.type, None)
+
+
+def _say(name: str, device_type: str, index: int | None) -> None:
+    why = devices.reason(device_type, index)
+    print(f"{name}: {devices.path_of(device_type, index)}" + (f", since {why}" if why else ""))
 
 
 if __name__ == "__main__":

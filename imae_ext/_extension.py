@@ -46,7 +46,7 @@ except ImportError as error:
     missing_because = str(error)
     warnings.warn(
         f"imae_ext: the compiled extension could not be loaded from {Path(__file__).parent} ({error}); the losses run "
-        f"as plain PyTorch, 10 to 100 times slower. Build it with: {BUILD}",
+        f"in plain torch, slower. Install a wheel, or build it with: {BUILD}",
         RuntimeWarning,
         stacklevel=_level_of_the_import(),
     )

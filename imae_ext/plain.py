@@ -191,13 +191,13 @@ class _Call:
         """Turn the buffer into the gradient; a batch of grad_outputs may not be written into it."""
         by = grad_output if self.divisor is None else grad_output / self.divisor
         by = self._counted(by if self.weight is None else by * self.weight)
+        batch = not torch.compiler.is_compiling() and _torch.is_batch(grad_output)
         a, b, g_y = (None if x is None else self._counted(x) for x in self.coefficients)
         assert a is not None and g_y is not None
-        several = not torch.compiler.is_compiling() and _torch.is_batch(grad_output)
-        if b is None and not several:
+        if b is None and not batch:
             return gradient(self.buffer, self.label, self.dim, Coefficients(a * by, None, g_y * by)).to(self.dtype)
         grad, by = gradient(self.buffer, self.label, self.dim, Coefficients(a, b, g_y)), by.unsqueeze(self.dim)
-        return (grad * by if several else grad.mul_(by)).to(self.dtype)
+        return (grad * by if batch else grad.mul_(by)).to(self.dtype)
 
     def _counted(self, x: Tensor) -> Tensor:
         """0 in the rows that do not count, whatever is there."""

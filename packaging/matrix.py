@@ -6,6 +6,7 @@ Each row is a Python and a torch. --tests also runs the tests marked short there
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -40,7 +41,8 @@ def environment(folder: Path, python: str, torch: str) -> Path:
 def pip(inside: Path, *arguments: object) -> None:
     """Install into an environment by this interpreter's pip."""
     command = [sys.executable, "-m", "pip", "--python", inside, "install", "--quiet", *arguments]
-    subprocess.run([str(each) for each in command], check=True)
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([str(each) for each in command], check=True, env=bare)
 
 
 def tests_there(inside: Path, folder: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import concurrent.futures
 import ctypes
 import glob
-import importlib.machinery
 import importlib.util
 import platform
 import sys
@@ -37,9 +36,9 @@ def module_alone(libraries: str) -> None:
             ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
     (folder,) = importlib.util.find_spec("imae_ext").submodule_search_locations
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    loader = importlib.machinery.ExtensionFileLoader("_C", f"{folder}/_C{suffix}")
-    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec("_C", loader))
-    loader.exec_module(module)
+    spec = importlib.util.spec_from_file_location("_C", f"{folder}/_C{suffix}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     table = module.formulas()
     assert len(table) >= 14 and table[0][0] == "CCE", table
     assert all(each == table for each in in_threads(module.formulas))

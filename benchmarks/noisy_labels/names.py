@@ -7,16 +7,23 @@ from __future__ import annotations
 
 # data.load.DATASETS
 DATASETS = (
-    *("digits", "fashion-mnist", "cifar10", "cifar100", "clothing1m", "animal10n", "food101n"),
+    *("digits", "digit-pairs", "fashion-mnist", "cifar10", "cifar100", "clothing1m", "animal10n", "food101n"),
     *("webvision", "mini-webvision", "mini-imagenet", "tiny-imagenet", "mars", "folder", "list"),
 )
-CLEAN = ("digits", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet")  # their labels are taken for the truth
-IN_MEMORY = ("digits", "fashion-mnist", "cifar10", "cifar100")  # the others are image files
-OWN_VALIDATION = ("digits", "clothing1m", "food101n")  # parts of their own
+CLEAN = (
+    "digits",
+    "digit-pairs",
+    "fashion-mnist",
+    "cifar10",
+    "cifar100",
+    "tiny-imagenet",
+)  # their labels are taken for the truth
+IN_MEMORY = ("digits", "digit-pairs", "fashion-mnist", "cifar10", "cifar100")  # the others are image files
+OWN_VALIDATION = ("digits", "digit-pairs", "clothing1m", "food101n")  # parts of their own
 WITH_SPLITS = ("webvision", "mini-webvision", "mini-imagenet")  # published with several lists to train on
 OWN = ("folder", "list")  # your own images
 
-NETWORKS = ("mlp", "small", "resnet20", "resnet44", "resnet56", "resnet50")  # networks.NETWORKS
+NETWORKS = ("mlp", "small", "resnet8", "resnet20", "resnet44", "resnet56", "resnet50")  # networks.NETWORKS
 
 MADE = ("symmetric", "asymmetric")  # noise.make
 NOISES = ("none", *MADE, "file")

@@ -30,6 +30,7 @@ from .formulas import (
     SingleFormula,
     TaylorCE,
 )
+from .from_nll import robust_loss_from_nll
 from .functional import robust_loss, row_stats, value_and_grad
 from .losses import (
     ael_loss,
@@ -121,6 +122,7 @@ __all__ = [
     "rce_loss",
     "reference",
     "robust_loss",
+    "robust_loss_from_nll",
     "row_stats",
     "sce_loss",
     "taylor_ce_loss",

@@ -32,6 +32,7 @@ from .formulas import (
 )
 from .from_nll import robust_loss_from_nll
 from .functional import robust_loss, row_stats, value_and_grad
+from .linear import LinearRobustLoss, linear_robust_loss
 from .losses import (
     ael_loss,
     agce_loss,
@@ -97,6 +98,7 @@ __all__ = [
     "IMAELoss",
     "LabelSmoothing",
     "LabelSmoothingLoss",
+    "LinearRobustLoss",
     "MAELoss",
     "MSELoss",
     "NCELoss",
@@ -116,6 +118,7 @@ __all__ = [
     "gce_loss",
     "imae_loss",
     "label_smoothing_loss",
+    "linear_robust_loss",
     "mae_loss",
     "mse_loss",
     "nce_loss",

@@ -107,7 +107,7 @@ def test_examples_in_docstrings(name):
     }
     failed, tried = doctest.testmod(module)
     assert failed == 0
-    assert tried > 0 or name in ("_C", "_extension", "_signature", "checks", "fake", "hints", "ops", "stats")
+    assert tried > 0 or name in ("_C", "_extension", "_signature", "checks", "fake", "head", "hints", "ops", "stats")
 
 
 def test_readme_example_runs():

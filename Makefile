@@ -12,7 +12,7 @@ endif
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 export PATH := $(dir $(PY)):$(PATH)
 
-.PHONY: build demo test test-cuda sanitize figures bench lint format clean
+.PHONY: build demo test ecosystem test-cuda sanitize figures bench lint format clean
 
 $(CURDIR)/.venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -34,6 +34,13 @@ test: build
 test-cuda: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt
 	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto -m cuda $(ARGS)
+
+# The losses inside the real transformers, TRL, timm, Lightning and skorch; the torch that is there stays.
+ecosystem: build
+	mkdir -p build
+	$(PY) -c 'import torch; print("torch==" + torch.__version__)' > build/torch.txt
+	$(PIP) -r requirements/demo.txt -r requirements/test.txt -r requirements/ecosystem.txt -c build/torch.txt
+	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest tests/ecosystem $(ARGS)
 
 sanitize: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt

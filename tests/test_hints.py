@@ -14,7 +14,21 @@ import torch
 import torch.nn.functional as F
 
 import imae_ext
-from imae_ext import AGCE, CCE, IMAE, MAE, NCE, CCELoss, GCELoss, IMAELoss, RobustLoss, cce_loss, hints, robust_loss
+from imae_ext import (
+    AGCE,
+    CCE,
+    IMAE,
+    MAE,
+    NCE,
+    CCELoss,
+    GCELoss,
+    IMAELoss,
+    RobustLoss,
+    cce_loss,
+    hints,
+    robust_loss,
+    trainers,
+)
 
 PACKAGE = Path(imae_ext.__file__).parent
 torch.manual_seed(0)
@@ -22,10 +36,18 @@ logits, target = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
 one_hot = F.one_hot(target, 4)
 x, yes = torch.randn(6), torch.tensor([0, 1, 1, 0, 1, 0])  # one logit and two classes
 image, mask = torch.randn(2, 1, 3, 3), torch.randint(2, (2, 1, 3, 3))
+tokens, words = torch.randn(2, 5, 7), torch.randint(7, (2, 5))
 spatial, labels = torch.randn(2, 5, 3), torch.randint(5, (2, 3))
 several = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 1, 0]])
 weight = torch.linspace(0.5, 2, 4)
 nothing = torch.empty(6, 4, device="meta"), torch.empty(6, dtype=torch.long, device="meta")
+
+
+@dataclass
+class CausalLMOutput:
+    """Named as a causal language model's outputs are."""
+
+    logits: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -392,6 +414,26 @@ TABLE = {
         lambda: imae_ext.value_and_grad(logits, target, CCE(), out=torch.empty(6, 4, requires_grad=True)),
         "detach() it",
         lambda: imae_ext.value_and_grad(logits, target, CCE(), out=torch.empty(6, 4, requires_grad=True).detach())[0],
+        ce,
+    ),
+    # a trainer's outputs, labels and counts
+    "causal_outputs": Hint(
+        lambda: trainers.classification_loss(CCE())(CausalLMOutput(logits=tokens), words),
+        "take imae_ext.trainers.causal_lm_loss",
+        lambda: trainers.causal_lm_loss(CCE())(CausalLMOutput(logits=tokens), words),
+        lambda: F.cross_entropy(tokens[:, :-1].flatten(0, 1), words[:, 1:].flatten()),
+    ),
+    "labels_of_a_trainer": Hint(
+        lambda: trainers.classification_loss(CCE())({"logits": logits}, None),
+        "does the data set have a column that the trainer takes for labels (its label_names)?",
+        lambda: trainers.classification_loss(CCE())({"logits": logits}, target),
+        ce,
+        TypeError,
+    ),
+    "counts_of_several_devices": Hint(
+        lambda: trainers.classification_loss(CCE())({"logits": logits}, target, torch.tensor([3, 3])),
+        "start it by torchrun, a process for each GPU",
+        lambda: trainers.classification_loss(CCE())({"logits": logits}, target, torch.tensor(6)),
         ce,
     ),
 }

@@ -11,11 +11,11 @@ torch's allocator says.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -76,15 +76,22 @@ def seconds(way: Callable[[], Tensor | None], x: Tensor, head: Tensor) -> float:
 
 
 def peak(device: str) -> int:
+    """Bytes at most since the last call of this."""
     if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        found = torch.cuda.max_memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        return found
+    # not getrusage, whose maximum a process takes over from the one that started it
+    (line,) = [each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith("VmHWM")]
+    Path("/proc/self/clear_refs").write_text("5")
+    return int(line.split()[1]) * 1024
 
 
 def extra_memory(way: str, shape: str, dtype: torch.dtype, device: str) -> float:
     """In MB, measured here: of one call after small ones that load what torch loads when first used."""
     small, large = inputs("8x8x64", dtype, device), inputs(shape, dtype, device)
     seconds(ways(*small)[way], *small[:2])
+    peak(device)
     before = peak(device)
     seconds(ways(*large)[way], *large[:2])
     return (peak(device) - before - sum(t.nbytes for t in large[:2])) / 2**20

@@ -21,7 +21,7 @@ from .formulas import unpack
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]  # of input, linear_weight and linear_bias
 
-# A chunk's logits: a quarter of all, within these bounds. Fewer rows make the products slow and read the head's weight
+# A chunk's logits: a fifth of all, within these bounds. Fewer rows make the products slow and read the head's weight
 # and its gradient more often; more rows take memory and leave the caches.
 LEAST_BYTES, MOST_BYTES, LEAST_ROWS = 8 << 20, 64 << 20, 128
 
@@ -41,7 +41,7 @@ def rows_of_a_chunk(N: int, C: int, D: int, itemsize: int) -> int:
     """Choose how many rows to take at a time, so that all chunks are of nearly one size."""
     row = C * itemsize
     most = max(MOST_BYTES, N * D * itemsize)  # there is room for another tensor like the input
-    rows = max(min(max(N * row // 4, LEAST_BYTES), most) // row, min(LEAST_ROWS, -(-N // 4)), 1)
+    rows = max(min(max(-(-N // 5) * row, LEAST_BYTES), most) // row, min(LEAST_ROWS, -(-N // 5)), 1)
     return -(-N // -(-N // rows)) if N else 1
 
 

@@ -105,7 +105,7 @@ def results(call: Call, device: str) -> dict[str, Tensor]:
         upstream = torch.full(loss.shape, 0.5, dtype=loss.dtype).to(device)
         (found[f"gradient of {reduction}"],) = torch.autograd.grad(loss, leaf, upstream)
         found[reduction] = loss.detach()
-    found["p"], found["weight"] = imae_ext.row_stats(z, y, imae_ext.IMAE())
+    found["p"], found["weight"], *_ = imae_ext.row_stats(z, y, imae_ext.IMAE())
     return found
 
 
@@ -119,7 +119,7 @@ def expected(call: Call) -> dict[str, Tensor]:
         loss = reference.robust_loss(leaf, y.long(), formula, weight=weight, reduction=reduction)
         (found[f"gradient of {reduction}"],) = torch.autograd.grad(loss, leaf, torch.full_like(loss, 0.5))
         found[reduction] = loss.detach()
-    found["p"], found["weight"] = reference.row_stats(z.double(), y.long(), imae_ext.IMAE())
+    found["p"], found["weight"], *_ = reference.row_stats(z.double(), y.long(), imae_ext.IMAE())
     return found
 
 

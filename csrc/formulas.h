@@ -67,7 +67,7 @@ inline constexpr FormulaInfo kFormulas[kFormulaCount] = {
     {"CCE", false},
     {"MAE", false},
     {"MSE", false},
-    {"GCE", false, 1, {{"q", 0, 1, kAboveLow}}},
+    {"GCE", false, 1, {{"q", 0, 16, kAboveLow}}},
     {"IMAE", false, 2, {{"T", 0, 30}, {"eps", 1e-30, 1, kZeroToo}}},
     {"DM", false, 3, {{"beta", 0, 16}, {"lambd", 0.01, 16, kZeroToo}, {"eps", 1e-30, 1, kZeroToo}}},
     {"RCE", false, 1, {{"A", 0, 1e4, kAboveLow}}},
@@ -224,7 +224,7 @@ IMAE_HD OfMargin<M> mse(const Row<M>& x) {
   return {r2, (x.p + x.p) * r2};
 }
 
-// Zhang & Sabuncu 2018, Eq. 6
+// Zhang & Sabuncu 2018, Eq. 6, and beyond their q = 1 the -p^q of language models (arXiv 2510.00526)
 template <class M>
 IMAE_HD OfMargin<M> gce(const Row<M>& x, typename M::Scalar q) {
   return {saturating<M>(x.nlp, q), power<M>(x.nlp, q) * x.r};

@@ -62,6 +62,21 @@ Tensor forward_backward_out(const Tensor& logits, const Tensor& target, const Nu
   return loss;
 }
 
+// For a head that makes the logits of a few rows at a time: the gradient of the rows' sum takes the place of the
+// logits. Returns each row's value, times its weights, and its example weight.
+std::tuple<Tensor, Tensor> forward_backward_(Tensor logits, const Tensor& target, const Numbers& formula,
+                                             const OptionalTensor& weight, const OptionalTensor& sample_weight,
+                                             int64_t ignore_index) {
+  REFUSE_UNLESS(!overlaps_itself(shape_of(logits)));
+  const Call call(logits, target, {weight, sample_weight}, ignore_index, Want::kInPlace, logits);
+  const Tensor example_weight = call.made(call.target.sizes());
+  Forward f;
+  f.example_weight = example_weight.mutable_data_ptr();
+  const Tensor value = run_forward(call, f, {}, formula, kNone);
+  call.deliver_gradient();
+  return {value, example_weight};
+}
+
 // The loss, with each row's coefficients and the divisor for `backward`.
 std::tuple<Tensor, Tensor, Tensor> forward_save(const Tensor& logits, const Tensor& target, const Numbers& formula,
                                                 const OptionalTensor& weight, const OptionalTensor& sample_weight,
@@ -153,6 +168,7 @@ void implement_operators(torch::stable::detail::StableLibrary& m) {
   m.impl("forward", TORCH_BOX(&forward));
   m.impl("forward_backward", TORCH_BOX(&forward_backward));
   m.impl("forward_backward_out", TORCH_BOX(&forward_backward_out));
+  m.impl("forward_backward_", TORCH_BOX(&forward_backward_));
   m.impl("forward_save", TORCH_BOX(&forward_save));
   m.impl("traced_forward_backward", TORCH_BOX(&forward_backward));
   m.impl("traced_forward_save", TORCH_BOX(&forward_save));
@@ -170,6 +186,9 @@ STABLE_TORCH_LIBRARY(imae_ext, m) {
   m.def("forward" LOSS_ARGUMENTS ") -> Tensor");
   m.def("forward_backward" LOSS_ARGUMENTS ") -> (Tensor, Tensor)");
   m.def("forward_backward_out" LOSS_ARGUMENTS ", Tensor(a!) out) -> Tensor");
+  m.def(
+      "forward_backward_(Tensor(a!) logits, Tensor target, float[] formula, Tensor? weight, Tensor? sample_weight, int "
+      "ignore_index) -> (Tensor, Tensor)");
   m.def("forward_save" LOSS_ARGUMENTS ") -> (Tensor, Tensor, Tensor)");
   // the same two for torch.compile and export: Python gives these a derivative, which costs an eager call too much
   m.def("traced_forward_backward" LOSS_ARGUMENTS ") -> (Tensor, Tensor)");

@@ -31,8 +31,10 @@ from .formulas import (
     SingleFormula,
     TaylorCE,
 )
+from .from_nll import robust_loss_from_nll
 from .functional import robust_loss, row_stats, value_and_grad
 from .label_errors import LabelErrors, find_label_errors, label_errors
+from .linear import LinearRobustLoss, linear_robust_loss
 from .losses import (
     ael_loss,
     agce_loss,
@@ -100,6 +102,7 @@ __all__ = [
     "LabelErrors",
     "LabelSmoothing",
     "LabelSmoothingLoss",
+    "LinearRobustLoss",
     "MAELoss",
     "MSELoss",
     "NCELoss",
@@ -122,12 +125,14 @@ __all__ = [
     "imae_loss",
     "label_errors",
     "label_smoothing_loss",
+    "linear_robust_loss",
     "mae_loss",
     "mse_loss",
     "nce_loss",
     "rce_loss",
     "reference",
     "robust_loss",
+    "robust_loss_from_nll",
     "row_stats",
     "sce_loss",
     "taylor_ce_loss",

@@ -44,6 +44,7 @@ register_fake("imae_ext::forward", _loss)
 for _name in ("forward_backward", "traced_forward_backward"):
     register_fake(f"imae_ext::{_name}", lambda logits, *rest: (_loss(logits, *rest), torch.empty_like(logits)))
 register_fake("imae_ext::forward_backward_out", _loss_and_out)
+register_fake("imae_ext::forward_backward_", _row_stats)
 for _name in ("forward_save", "traced_forward_save"):
     register_fake(
         f"imae_ext::{_name}",

@@ -20,7 +20,7 @@ Poly-1, ``-log p + eps (1 - p)``                ``CCE() + (eps / 2) * MAE()``
 NCE+MAE, NCE+RCE (Ma et al., ICML 2020)         ``NCE() + 0.5 * MAE()``, ``NCE() + RCE()``; for CIFAR-100
                                                 ``10 * NCE() + 0.5 * MAE()``
 ``1 - p``, often called MAE, or unhinged        ``0.5 * MAE()``
-``(1 - p**q) / q``, a family in fine-tuning     ``GCE(q)`` up to 1, nearly ``AGCE(1e-6, q)`` up to 4
+``-p**q``, a family in fine-tuning              ``q * GCE(q)``, up to ``q = 16``; the value is 1 more
 ==============================================  ==================================================================
 """
 
@@ -241,14 +241,15 @@ class GCE(SingleFormula):
     """Generalised cross entropy, ``(1 - p**q) / q`` (Zhang & Sabuncu, NeurIPS 2018, Eq. 6), on the paper's scale.
 
     CCE as ``q`` tends to 0, half of MAE at ``q = 1``. ``GCE(1.0)`` has the gradient of DFT (dynamic fine-tuning, arXiv
-    2508.05629).
+    2508.05629). Beyond 1, where a low ``p`` pulls ever less, it is the family of arXiv 2510.00526: its ``-p**10`` is
+    ``10 * GCE(10.0)`` less 1.
 
     Args:
-      q: in (0, 1]. Beyond 1, ``AGCE(1e-6, q)`` is nearly the same formula.
+      q: in (0, 16]; the paper has (0, 1].
     """
 
     number = 3
-    q: float = _parameter(0.7, 0, 1, low_is_open=True)
+    q: float = _parameter(0.7, 0, 16, low_is_open=True)
 
 
 @dataclass(frozen=True, eq=False)

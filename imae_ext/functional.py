@@ -8,7 +8,8 @@ from torch import Tensor
 from . import checks, devices, plain, reference, soft
 from ._extension import compiled, stale
 from ._signature import explained
-from .formulas import Formula
+from .distribution import statistics
+from .formulas import CCE, Formula
 from .stats import RowStats
 
 if compiled:
@@ -166,19 +167,37 @@ def value_and_grad(
 
 
 @explained
-def row_stats(logits: Tensor, target: Tensor, formula: Formula, *, ignore_index: int = -100) -> RowStats:
+def row_stats(
+    logits: Tensor,
+    target: Tensor,
+    formula: Formula | None = None,
+    *,
+    log_p: bool = False,
+    entropy: bool = False,
+    sum_p2: bool = False,
+    is_top: bool = False,
+    ignore_index: int = -100,
+) -> RowStats:
     """Compute each example's ``p_y`` and weight: a low ``p_y`` late in training marks a suspect label.
+
+    Those two come from the kernel, outside autograd. The four that are asked for by name are computed in plain
+    PyTorch, with a few tensors of the logits' size, in float32 or better and without cancellation.
 
     Args:
       logits: as in :func:`robust_loss`.
       target: as in :func:`robust_loss`.
-      formula: of p_y alone: not LabelSmoothing or NCE.
+      formula: of p_y alone: not LabelSmoothing or NCE. Without one there is no example weight.
+      log_p: whether to give ``log p_y``, differentiable.
+      entropy: whether to give the entropy of the softmax in nats, differentiable.
+      sum_p2: whether to give the sum of the squares of all probabilities.
+      is_top: whether to give whether no other class has a larger logit; a tie counts.
       ignore_index: as in :func:`robust_loss`.
 
     Returns:
-      ``p``, which is ``p_y``, and ``example_weight``, a named tuple of tensors of the target's shape; 0 for ignored
-      rows. The weight is ``exp(T p r)`` for IMAE, ``exp(beta p**lambd r)`` for DM, and the L1 norm of the logit
-      gradient for the others; for a combination, the sum of theirs by its coefficients.
+      A named tuple of tensors of the target's shape; 0 for ignored rows, None where not asked for: ``p``, which is
+      ``p_y``; ``example_weight``; ``log_p``, ``entropy``, ``sum_p2`` and ``is_top``. The weight is ``exp(T p r)`` for
+      IMAE, ``exp(beta p**lambd r)`` for DM, and the L1 norm of the logit gradient for the others; for a combination,
+      the sum of theirs by its coefficients.
 
     Raises:
       TypeError: as in :func:`robust_loss`.
@@ -187,9 +206,15 @@ def row_stats(logits: Tensor, target: Tensor, formula: Formula, *, ignore_index:
 
     Example:
       >>> from imae_ext import IMAE
-      >>> stats = row_stats(torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 0]), IMAE(T=8.0))
+      >>> stats = row_stats(torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 0]), IMAE(T=8.0), entropy=True)
       >>> stats.example_weight
       tensor([7.3891, 1.0010])
+      >>> stats.entropy
+      tensor([0.6931, 0.0012])
     """
+    used = CCE() if formula is None else formula
     path = ops if devices.has_kernels(logits) else plain
-    return RowStats(*path.row_stats(logits, target, formula, ignore_index))
+    p, weight = path.row_stats(logits, target, used, ignore_index)
+    asked = log_p, entropy, sum_p2, is_top
+    more = statistics(logits, target, ignore_index, *asked) if any(asked) else [None] * 4
+    return RowStats(p, None if formula is None else weight, *more)

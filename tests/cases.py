@@ -98,6 +98,7 @@ PARAMETER_SWEEP: tuple[Spec, ...] = (
     Spec.of("DM", beta=16.0, lambd=4.0, eps=1e-4),  # emphasis far above p = 1/2
     Spec.of("GCE", q=0.05),  # nearly CCE: 1 - p^q cancels
     Spec.of("GCE", q=1.0),  # MAE / 2
+    Spec.of("GCE", q=2.5),  # beyond 1: a low p pulls ever less
     Spec.of("RCE", A=4.0),
     Spec.of("Focal", gamma=0.0),  # CCE
     Spec.of("Focal", gamma=0.5),  # r^(gamma - 1) has a pole at r = 0

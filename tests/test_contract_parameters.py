@@ -12,7 +12,7 @@ import torch
 import imae_ext
 
 PARAMETERS = {
-    "GCE": (imae_ext.GCE, "q", (0.0, -0.1, 1.01)),
+    "GCE": (imae_ext.GCE, "q", (0.0, -0.1, 16.1)),
     "IMAE_T": (imae_ext.IMAE, "T", (-1e-9, 30.1)),
     "IMAE_eps": (imae_ext.IMAE, "eps", (-1e-12, 1e-31, 1.1)),
     "DM_beta": (imae_ext.DM, "beta", (-0.1, 16.1)),

@@ -30,7 +30,7 @@ def test_no_rows(spec, dtype, robust_loss):
 
 
 def test_no_rows_row_stats():
-    p, w = imae_ext.row_stats(torch.zeros(0, 5), torch.zeros(0, dtype=torch.long), FORMULA)
+    p, w, *_ = imae_ext.row_stats(torch.zeros(0, 5), torch.zeros(0, dtype=torch.long), FORMULA)
     assert p.shape == w.shape == (0,)
 
 
@@ -123,7 +123,7 @@ def test_nan_or_inf_in_an_ignored_row(spec, dtype, poison, robust_loss):
 def test_ignored_rows_in_row_stats_are_zero(poison):
     logits, target = batch()
     logits[3], target[3] = poison, -100
-    p, w = imae_ext.row_stats(logits, target, FORMULA)
+    p, w, *_ = imae_ext.row_stats(logits, target, FORMULA)
     assert p[3] == w[3] == 0 and (p[:3] > 0).all() and (w[4:] > 0).all()
 
 

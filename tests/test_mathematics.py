@@ -31,7 +31,7 @@ PUBLISHED_VARIANCES = ((imae_ext.CCE(), 0.33), (imae_ext.MAE(), 0.09), (imae_ext
 @pytest.mark.parametrize(("formula", "variance"), PUBLISHED_VARIANCES, ids=lambda v: str(v))
 def test_variance_of_the_weight_curve_is_the_published_one(formula, variance):
     p, logits, target = logits_at_every_p()
-    p_y, w = imae_ext.row_stats(logits, target, formula)
+    p_y, w, *_ = imae_ext.row_stats(logits, target, formula)
     assert torch.allclose(p_y, p, rtol=1e-12, atol=0)
     assert round(w.var(correction=0).item(), 2) == variance
 
@@ -47,14 +47,14 @@ def test_variance_of_the_gradient_norm_is_the_published_one(formula, variance, r
 @pytest.mark.parametrize("T", (0.0, 4.0, 8.0, 16.0))
 def test_imae_weight_is_the_published_exponential(T):
     p, logits, target = logits_at_every_p()
-    _, w = imae_ext.row_stats(logits, target, imae_ext.IMAE(T=T))
+    w = imae_ext.row_stats(logits, target, imae_ext.IMAE(T=T)).example_weight
     assert torch.allclose(w, torch.exp(T * p * (1 - p)), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize(("beta", "lambd"), ((2.0, 0.0), (8.0, 0.5), (12.0, 1.0), (4.0, 3.0)))
 def test_dm_weight_is_the_published_derivative_magnitude(beta, lambd):
     p, logits, target = logits_at_every_p()
-    _, w = imae_ext.row_stats(logits, target, imae_ext.DM(beta=beta, lambd=lambd))
+    w = imae_ext.row_stats(logits, target, imae_ext.DM(beta=beta, lambd=lambd)).example_weight
     assert torch.allclose(w, torch.exp(beta * p**lambd * (1 - p)), rtol=1e-12, atol=0)
 
 
@@ -63,7 +63,7 @@ def test_dm_weight_is_the_published_derivative_magnitude(beta, lambd):
 )
 def test_weight_is_the_l1_norm_of_the_gradient(spec):
     logits, target = varied_rows()
-    _, w = imae_ext.row_stats(logits, target, spec.build())
+    w = imae_ext.row_stats(logits, target, spec.build()).example_weight
     norm = row_gradient(imae_ext.robust_loss, logits, target, spec.build())[1].abs().sum(1)
     assert torch.allclose(w, norm, rtol=1e-12, atol=0)
 
@@ -100,7 +100,7 @@ def test_normalized_value_is_the_weighted_sum_over_the_weights(robust_loss):
     weight = torch.linspace(0.5, 2, 7, dtype=torch.float64)
     formula = imae_ext.IMAE(T=8.0)
     each = robust_loss(logits, target, formula, reduction="none")
-    _, w = imae_ext.row_stats(logits, target, formula)
+    w = imae_ext.row_stats(logits, target, formula).example_weight
     got = robust_loss(logits, target, formula, weight=weight, reduction="normalized")
     wanted = (weight[target] * each).sum() / (weight[target] * w).sum()
     assert torch.allclose(got, wanted, rtol=1e-12, atol=0)

@@ -172,6 +172,30 @@ def test_clusters_of_a_wished_number_of_blocks(kernels, monkeypatch, blocks):
         check(kernels, case, [replace(machine, shared=36 << 10) for machine in ORDERS])
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", (None, *FORCED))
+def test_a_gradient_over_the_logits(kernels, dtype, name):
+    """The same bits as elsewhere: in every tier, in chunks and clusters, at unaligned ends, strided and tiled."""
+    cases = [
+        Case(FORMULAS[4], 10, dtype, "offset1", reduction="none", ignored=True),
+        Case(FORMULAS[18], 1001, dtype, "offset3", reduction="none", weighted=True, rows=5),
+        Case(FORMULAS[14], 33, dtype, "transposed", reduction="none", ignored=True),
+        Case(FORMULAS[4], 12001, dtype, "offset3", reduction="none", ignored=True, rows=4),
+    ]
+    with tier(name):
+        for case, machine in itertools.product(
+            cases, (*ORDERS, Machine(shared=12 << 10, cluster=0), Machine(shared=20 << 10))
+        ):
+            kernels.machine = machine
+            logits, target, weight = case.inputs()
+            packed = tuple(case.formula.build().packed)
+            options = {"class_weight": weight, "reduction": NONE, "grad": True}
+            elsewhere = kernels.forward(logits, target, packed, **options)
+            over = kernels.forward(case.inputs()[0], target, packed, over=True, **options)
+            for key, value in elsewhere.items():
+                assert torch.equal(over[key], value), (key, case, machine)
+
+
 @pytest.mark.parametrize("formula", PARAMETER_SWEEP, ids=str)
 def test_parameters(kernels, formula):
     for dtype, values in itertools.product((torch.float32, torch.float64), ("unit", "scale30")):

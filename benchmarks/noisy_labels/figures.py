@@ -148,7 +148,7 @@ def weight_curve(formula: Formula, points: int = 1001) -> tuple[Array, Array]:
     """Return (p, w), each (points,), p evenly from 0 to 1: row_stats of two-class logits (logit p, 0)."""
     p = torch.linspace(0, 1, points, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
     logits = torch.stack([p.logit(), torch.zeros_like(p)], dim=1)
-    p_y, weight = imae_ext.row_stats(logits, torch.zeros(points, dtype=torch.int64), formula)
+    p_y, weight, *_ = imae_ext.row_stats(logits, torch.zeros(points, dtype=torch.int64), formula)
     return p_y.numpy(), weight.numpy()
 
 

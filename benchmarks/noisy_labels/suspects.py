@@ -40,7 +40,7 @@ def per_example(
 
     """
     logits = logits_of(network, dataset.train.inputs)
-    p, weight = imae_ext.row_stats(logits, labels, formula)
+    p, weight, *_ = imae_ext.row_stats(logits, labels, formula)
     return p, weight, logits.argmax(dim=1)
 
 

@@ -167,6 +167,10 @@ IMAE_INLINE Statistics<ScalarOf<T>> read_row(ScalarOf<T>* to, bool kept, const T
 template <class T, class Two, class One>
 IMAE_INLINE void write_row(T* grad, int64_t C, int64_t y, ScalarOf<T> a, ScalarOf<T> b, ScalarOf<T> g_y, Two two,
                            One one) {
+  // The last vector may overlap the one before. Where the gradient is written over the logits, it is read before.
+  constexpr int64_t kLanes = Vector<ScalarOf<T>>::kLanes;
+  const int64_t whole = C / kLanes * kLanes;
+  const RealOf<T> last = whole < C ? one(whole, C - kLanes) : RealOf<T>{};
   fold_vectors<T>(
       C, 0,
       [=](int, int64_t j) __attribute__((always_inline)) {
@@ -175,7 +179,7 @@ IMAE_INLINE void write_row(T* grad, int64_t C, int64_t y, ScalarOf<T> a, ScalarO
         return 0;
       },
       [=](int, int64_t j, int64_t at) __attribute__((always_inline)) {
-        store(grad + at, one(j, at) * a + b);
+        store(grad + at, (at == j ? one(j, at) : last) * a + b);
         return 0;
       });
   store_one(grad + y, g_y);

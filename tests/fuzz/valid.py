@@ -144,7 +144,7 @@ def run(call: Call) -> dict[str, Tensor]:
         return imae_ext.robust_loss(logits, target, formula, **options)
 
     if call.way == "row_stats":
-        p, weight = imae_ext.row_stats(logits, target, formula, ignore_index=options["ignore_index"])
+        p, weight, *_ = imae_ext.row_stats(logits, target, formula, ignore_index=options["ignore_index"])
         return {"p": p, "weight": weight}
     if call.way in ("value_and_grad", "out"):
         out = torch.full_like(logits, 7.0) if call.way == "out" else None

@@ -199,9 +199,13 @@ class Kernels:
         grad: bool = False,
         save: bool = False,
         stats: bool = False,
+        over: bool = False,
     ) -> dict[str, Tensor]:
-        """Whatever is asked for of: loss, grad; coefficients and divisor (save); p and example_weight (stats)."""
+        """Whatever is asked for of: loss, grad; coefficients and divisor (save); p and example_weight (stats).
+        over: the gradient takes the place of the logits."""
         logits, target, gradient = self._inputs(logits, target, grad)
+        if over:
+            gradient = logits
         rows = self._rows(logits, target, gradient, class_weight, sample_weight)
         N, reduces = target.numel(), reduction != NONE and not stats
         made: dict[str, Tensor] = {}

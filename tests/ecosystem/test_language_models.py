@@ -1,0 +1,89 @@
+"""The fused head of docs/language_models.md in transformers' Trainer and TRL's SFTTrainer, against the unfused run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from test_transformers import (
+    Ordered,
+    OrderedSFTTrainer,
+    causal_model,
+    causal_rows,
+    close,
+    fine_tuned,
+    options,
+    trained,
+    weights,
+)
+
+import imae_ext
+from imae_ext.trainers import causal_lm_loss
+
+transformers = pytest.importorskip("transformers")
+DOCUMENT = Path(__file__).parents[2] / "docs" / "language_models.md"
+(CODE,) = [c for c in re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.M | re.S) if "class FusedHead" in c]
+RECIPE: dict = {"__name__": "example"}
+exec(compile(CODE, str(DOCUMENT), "exec"), RECIPE)
+
+
+@pytest.mark.parametrize("formula", (imae_ext.CCE(), imae_ext.GCE(0.7), imae_ext.IMAE(8.0)), ids=repr)
+def test_trainer(tmp_path, formula):
+    """Accumulated micro-batches of different numbers of labels, one step without any."""
+    wanted, _ = trained(causal_model(), tmp_path, causal_rows(), causal_lm_loss(formula))
+
+    class Trainer(RECIPE["FusedHead"], Ordered):
+        pass
+
+    Trainer.formula = formula
+    model = causal_model()
+    arguments = transformers.TrainingArguments(**options(tmp_path))
+    collate = transformers.default_data_collator
+    trainer = Trainer(model, arguments, train_dataset=causal_rows(), eval_dataset=causal_rows(), data_collator=collate)
+    trainer.train()
+    assert close(weights(model), wanted)
+    assert trainer.evaluate()["eval_loss"] > 0
+
+
+def test_sft_trainer(tmp_path):
+    """TRL's trainer prepares and collates the rows itself; the model's parts are called by the recipe alone."""
+
+    class Trainer(RECIPE["FusedHead"], OrderedSFTTrainer):
+        formula = imae_ext.CCE()
+
+    ours, logged = fine_tuned(Trainer, tmp_path, causal_rows())
+    built_in, _ = fine_tuned(OrderedSFTTrainer, tmp_path, causal_rows())
+    assert close(ours, built_in) and len(logged) > 0
+
+    class Robust(Trainer):
+        formula = imae_ext.GCE(0.7)
+
+    assert not close(fine_tuned(Robust, tmp_path, causal_rows())[0], built_in)
+
+
+@pytest.mark.parametrize("kind", ("Gemma2", "Cohere", "Granite", "Llama"))
+def test_heads_that_scale_or_cap_their_logits(kind):
+    """What the recipe reads from a configuration is what the model's own head does."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    more = {"Gemma2": {"final_logit_softcapping": 0.5, "head_dim": 8}, "Granite": {"logits_scaling": 7.0}}.get(kind, {})
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=50, num_key_value_heads=2, pad_token_id=0, **sizes, **more
+    )
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    tokens = torch.randint(1, 50, (2, 7))
+    hidden = model.model(input_ids=tokens).last_hidden_state
+    ours = imae_ext.linear_robust_loss(
+        hidden[:, :-1], model.lm_head.weight, tokens[:, 1:], imae_ext.CCE(), **RECIPE["head_options"](config)
+    )
+    assert torch.allclose(ours, model(input_ids=tokens, labels=tokens).loss, rtol=1e-5)
+    if kind != "Llama":
+        plain = imae_ext.linear_robust_loss(hidden[:, :-1], model.lm_head.weight, tokens[:, 1:], imae_ext.CCE())
+        assert not torch.allclose(ours, plain, rtol=1e-4)
+
+
+def test_an_unknown_head_is_refused():
+    with pytest.raises(ValueError, match="look at how gpt2 makes its logits"):
+        RECIPE["head_options"](transformers.GPT2Config())

@@ -121,13 +121,16 @@ class Prepared(nn.Module):
 
     def __init__(self, network: nn.Module, dataset: Dataset, amp: bool = False) -> None:
         super().__init__()
-        self.network = network
+        # Convolutions on a CPU, and in half precision on a GPU, are faster with an image's channels side by side.
+        self.network = network.to(memory_format=torch.channels_last)
         self.kind = dataset.augmentation
         self.statistics = augment.statistics(dataset)
         self.amp = amp
 
     def forward(self, batch: Tensor, generator: torch.Generator | None = None) -> Tensor:
         inputs = augment.prepare(batch, self.statistics, generator, self.kind)
+        if inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.amp):
             logits: Tensor = self.network(inputs)
         return logits

@@ -16,7 +16,7 @@ from .noise import KINDS, MADE
 from .runs import usable_cores
 from .search import RATES, SEEDS
 from .task import Task
-from .training import SCHEDULES, Recipe
+from .training import OPTIMIZERS, SCHEDULES, Recipe
 
 REDUCTIONS = ("mean", "sum", "normalized")
 RATE = 0.4  # of noise, unless told otherwise
@@ -46,7 +46,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--reduction", default="mean", choices=REDUCTIONS, help="default: %(default)s")
     group.add_argument("--epochs", type=int, default=100, help="default: %(default)s")
     group.add_argument("--batch", type=int, default=128, metavar="N", help="examples a step (default: %(default)s)")
-    group.add_argument("--momentum", type=float, default=0.9, help="default: %(default)s")
+    group.add_argument("--optimizer", default="sgd", choices=OPTIMIZERS, help="default: %(default)s")
+    group.add_argument("--momentum", type=float, default=0.9, help="AdamW's beta1, too (default: %(default)s)")
     group.add_argument("--weight-decay", type=float, default=0.0, help="default: %(default)s")
     group.add_argument("--schedule", default="constant", choices=list(SCHEDULES), help="default: %(default)s")
     group.add_argument("--measure-every", type=int, default=2, metavar="N", help="epochs (default: %(default)s)")
@@ -137,6 +138,7 @@ def recipe_of(options: argparse.Namespace, loss: str, rate: float, seed: int = 0
     _check_device(options.device)
     formula = parse(loss)
     kinds = [options.reduction] * (options.reduction != "mean") + ["reference"] * options.reference
+    kinds += ["AdamW"] * (options.optimizer == "adamw")
     return Recipe(
         ", ".join([label(formula), *kinds]),
         formula,
@@ -152,6 +154,7 @@ def recipe_of(options: argparse.Namespace, loss: str, rate: float, seed: int = 0
         schedule=options.schedule,
         device=options.device,
         amp=options.amp,
+        optimizer=options.optimizer,
     )
 
 

@@ -1,6 +1,7 @@
 """One training run: a recipe, a network, a data set and its noisy labels give a history of measures.
 
-SGD with momentum, at a constant rate unless the recipe says otherwise, so that nothing but the loss tells runs apart.
+SGD with momentum, or AdamW, at a constant rate unless the recipe says otherwise, so that nothing but the loss tells
+runs apart.
 The order of an epoch and its augmentation are functions of (seed, epoch): a run that stops goes on from its last
 state as if it had not, on a CPU to the last bit.
 """
@@ -31,6 +32,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
 }
 
+OPTIMIZERS = ("sgd", "adamw")
+
 AUGMENTATION = 1 << 20  # added to the seed, so that augmentation is not drawn from the numbers of the order
 
 
@@ -41,18 +44,19 @@ class Recipe:
     Attributes:
         name: what tables and pictures call the loss.
         formula: any formula of imae_ext, or a combination, or a baseline in plain PyTorch.
-        learning_rate: of SGD, per step; where the schedule begins.
+        learning_rate: of the optimizer, per step; where the schedule begins.
         reduction: "mean", "sum" or "normalized".
         epochs: passes over the training set.
         batch_size: examples a step.
-        momentum: of SGD.
+        momentum: of SGD; AdamW's beta1, which is the same thing there.
         seed: of the noise, the initial weights, the order of the examples and their augmentation.
         measure_every: epochs between two measurements; the last epoch is always measured.
         use_reference: compute the loss by imae_ext.reference instead of the fused kernels.
-        weight_decay: of SGD, for the network's parameters.
+        weight_decay: of the optimizer, for the network's parameters.
         schedule: "constant"; "step", a tenth after half of the epochs and again after three quarters; "cosine".
         device: "cpu", "cuda", ...
         amp: run the network in bfloat16 autocast.
+        optimizer: "sgd" or "adamw".
 
     """
 
@@ -70,6 +74,7 @@ class Recipe:
     schedule: str = "constant"
     device: str = "cpu"
     amp: bool = False
+    optimizer: str = "sgd"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "measure_every"):
@@ -79,6 +84,8 @@ class Recipe:
             raise ValueError(f"expected a learning rate above 0, got {self.learning_rate}")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"expected a schedule of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"expected an optimizer of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         if not isinstance(self.formula, Loss) and (self.use_reference or self.reduction != "mean"):
             raise ValueError(f"{self.name} is plain PyTorch: it has no reference, and no reduction but mean")
 
@@ -179,13 +186,7 @@ def train(
     labels = torch.from_numpy(noise.labels).to(device)
     model = Prepared(network, dataset, recipe.amp).to(device)
     criterion = (criterion or FusedLoss(recipe)).to(device)
-    groups: list[dict[str, Any]] = [
-        {"params": network.parameters()},
-        {"params": criterion.parameters(), "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.SGD(
-        groups, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
+    optimizer = _optimizer(recipe, network, criterion)
     parts: dict[str, Any] = {"network": network, "criterion": criterion, "optimizer": optimizer}
     history: list[Measures] = []
     if state is not None:
@@ -200,6 +201,18 @@ def train(
             save(State(tuple(history), {name: part.state_dict() for name, part in parts.items()}))
             report(history[-1])
     return Result(recipe, tuple(history))
+
+
+def _optimizer(recipe: Recipe, network: nn.Module, criterion: nn.Module) -> torch.optim.Optimizer:
+    """Make the optimizer of the network's and the loss's parameters; only the network's decay."""
+    groups: list[dict[str, Any]] = [
+        {"params": network.parameters()},
+        {"params": criterion.parameters(), "weight_decay": 0.0},
+    ]
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, betas=(recipe.momentum, 0.999), weight_decay=decay)
+    return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, weight_decay=decay)
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:

@@ -5,7 +5,7 @@ The layers, each importing only those before it:
     images                           images in files, decoded when they are asked for
     dataset                          what a data set is; choosing examples by class
     options, pickles                 what the readers share
-    scikit, cifar, fashion           small images, in memory
+    scikit, pairs, cifar, fashion    small images, in memory
     clothing1m, mars, folders        photographs in files
     load                             a data set by its name
 """

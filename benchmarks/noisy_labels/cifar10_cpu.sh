@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CIFAR-10 with wrong labels on a CPU: 10,000 training images, `small`, 60 epochs, some ten minutes of two cores a run.
+# CIFAR-10 with wrong labels on a CPU: 10,000 training images, `small`, 60 epochs, some ten minutes of one core a run.
 #   benchmarks/noisy_labels/cifar10_cpu.sh DIRECTORY LABELS [OUT]
 # DIRECTORY holds cifar-10-batches-py/ or cifar-10-python.tar.gz, LABELS is CIFAR-10N's file of labels by people.
 # Most telling parts first; stopped, it goes on when called again. EPOCHS, PROCESSES and PYTHON may be set.

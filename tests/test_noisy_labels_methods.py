@@ -347,6 +347,17 @@ def test_masking_takes_mistakes_away_that_the_structure_rules_out() -> None:
     assert all(((w >= -0.01) & (w <= 0.005)).all() for w in procedure.discriminator.parameters())
 
 
+def test_masking_generates_what_the_discriminator_takes_for_the_structure(monkeypatch: pytest.MonkeyPatch) -> None:
+    procedure = masking(100)
+    monkeypatch.setattr("benchmarks.noisy_labels.methods.masking.JUDGED", 0)
+    monkeypatch.setattr(procedure, "_correct", lambda p, matrices, labels: 0 * matrices.sum())
+    judged = []
+    for _ in range(40):
+        judged.append(float(procedure._judge(procedure.matrices(256)).detach().mean()))
+        procedure._play(torch.full((64, 3), 1 / 3), torch.zeros(64, dtype=torch.int64))
+    assert judged[-1] > judged[0] + 0.005
+
+
 # In runs
 
 
@@ -401,7 +412,8 @@ def test_no_method_looks_at_the_truth(name: str) -> None:
         start = Setting(10, torch.from_numpy(given), epochs=4, seed=0, build=TASK.build)
         criterion = one.formula.start(start)  # type: ignore[union-attr]
         train(one, model, told, NoisyLabels(given, truth.numpy()), criterion=criterion)
-        trained.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+        kept = [value for value in criterion.state_dict().values() if isinstance(value, Tensor)]  # D2L's LIDs, say
+        trained.append(torch.cat([value.flatten().double() for value in (*model.state_dict().values(), *kept)]))
     assert torch.equal(*trained)
 
 

@@ -102,7 +102,7 @@ def test_elr_averages_predictions_and_pulls_towards_them() -> None:
     assert float(loss.detach()) == pytest.approx(
         np.mean(-np.log((p * y).sum(axis=1)) + 2 * np.log(1 - inner)), rel=1e-5
     )
-    # Lemma 2 of the paper: the gradient is p - y + lambd g, g_c = p_c / (1 - <p, t>) sum_k (t_k - t_c) p_k.
+    # The paper's gradient is p - y + lambd g, g_c = p_c / (1 - <p, t>) sum_k (t_k - t_c) p_k.
     g = p / (1 - inner[:, None]) * (inner[:, None] - t)
     assert z.grad is not None
     np.testing.assert_allclose(z.grad.numpy(), (p - y + 2 * g) / 3, atol=1e-6)

@@ -18,7 +18,7 @@ class Bilevel(Method):
 
     With g_0 the cross entropy's gradient for the first part and g_i for another, the step is along
 
-        sum_i w_i g_i / sum_i |w_i|,    w_i = <g_0, g_i> / (|g_i|^2 + mu)     (Eq. 12, and their normalisation)
+        sum_i w_i g_i / sum_i |w_i|,    w_i = <g_0, g_i> / (|g_i|^2 + mu)
 
     A part that would make the first one's loss worse is followed backwards. Wrong labels agree in nothing, so that
     what only serves to memorise them is followed less. The parts hold each label in like number, as in the paper.
@@ -29,7 +29,7 @@ class Bilevel(Method):
 
     Args:
         parts: of a batch, the one for validation among them.
-        mu: keeps the weight of a small gradient finite; 0.01 in the paper.
+        mu: keeps the weight of a small gradient finite; 0.01 in the authors' code.
 
     """
 

@@ -21,12 +21,12 @@ class D2L(Method):
     """Cross entropy until the features' dimension begins to grow; from there on labels give way to predictions.
 
     Before each epoch the local intrinsic dimension (LID) of the last hidden layer's features is estimated: among 128
-    random examples, from the distances r_1 <= ... <= r_k to an example's nearest ones, `-(mean of log(r_i / r_k))^-1`
-    (Eq. 2), averaged over examples. Learning what the right labels have in common compresses the features;
+    random examples, from the distances r_1 <= ... <= r_k to an example's nearest ones, `-(mean of log(r_i / r_k))^-1`,
+    averaged over examples. Learning what the right labels have in common compresses the features;
     memorising spreads them. Once the LID exceeds the mean of the `window` epochs before by two of their standard
     deviations, the network goes back by an epoch, and from there the label of an example is
 
-        a onehot(y) + (1 - a) onehot(argmax p),   a = exp(-(epoch / epochs) LID / (the lowest LID so far))    (Eq. 6)
+        a onehot(y) + (1 - a) onehot(argmax p),   a = exp(-(epoch / epochs) LID / (the lowest LID so far))
 
     Claim, to be seen on the digits with 40% symmetric noise: fewer wrong labels memorised, and a higher test accuracy
     in the end, than by cross entropy at its rate.

@@ -17,9 +17,9 @@ LEAST = 1e-4  # probabilities are kept from 0 and 1 by this, so that no logarith
 class ELR(Method):
     """Cross entropy, and a pull towards what the network predicted for an example in earlier epochs.
 
-        mean of  -log p_y + lambd log(1 - <p, t>)      (Eq. 6)
+        mean of  -log p_y + lambd log(1 - <p, t>)
 
-    t (C,), one for each example, is the running average of its predictions (Eq. 9): `t <- beta t + (1 - beta) p`.
+    t (C,), one for each example, is the running average of its predictions: `t <- beta t + (1 - beta) p`.
     Once t says another class than a wrong label does, the second term's gradient outweighs cross entropy's.
 
     Claim, to be seen on the digits with 40% symmetric noise: where cross entropy ends with most of the wrong

@@ -25,7 +25,7 @@ class SOP(Method):
         q = p + u^2 y - v^2 (1 - y), kept at 1e-4 or more and divided by its sum
         loss = mean of -log q_y  +  mean of |onehot(argmax p) + u^2 y - v^2 (1 - y) - y|^2
 
-    (Eqs. 4 to 6.) The first term trains the network and u, the second v. u and v begin near 0 and grow by their
+    The first term trains the network and u, the second v. u and v begin near 0 and grow by their
     own gradient: those of wrong labels first, for there the gradient is large and of one sign. They have plain
     gradient descent of their own, without momentum or decay.
 

@@ -1,15 +1,23 @@
 """Builds imae_ext._C. IMAE_CUDA=1 demands the CUDA kernels, =0 leaves them out; unset, they follow torch and nvcc.
 
 IMAE_KERNELS=0 builds nothing: for a machine without a compiler, where the losses run as plain PyTorch.
+IMAE_OLD_GLIBC=1 has the binary run on a glibc older than the one here, back to 2.28: for wheels.
 """
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
-from setuptools import setup
+import setuptools
+
+if int(setuptools.__version__.split(".")[0]) < 77:  # older ones fail on pyproject.toml, with a page that names no cause
+    sys.exit(
+        f"imae_ext: the build needs setuptools 77 or later, found {setuptools.__version__}:\n"
+        "  pip install -r requirements/build.txt"
+    )
 
 try:
     import pybind11
@@ -22,18 +30,20 @@ except ModuleNotFoundError as missing:
         "  pip install --no-build-isolation -e ."
     )
 
+ROOT = Path(__file__).parent.resolve()
 STABLE_ABI = "0x020b000000000000"  # the oldest torch that the binary runs on: 2.11
 SOURCES = [
     "module.cpp",
     "ops.cpp",
-    "loss.cpp",
+    "prepare.cpp",
+    "cpu/backend.cpp",
     "cpu/dispatch.cpp",
     "cpu/baseline.cpp",
     "cpu/avx2.cpp",
     "cpu/avx512.cpp",
 ]
 CUDA_SOURCES = [
-    "ops_cuda.cpp",
+    "cuda/backend.cpp",
     "cuda/dispatch.cu",
     "cuda/float64.cu",
     "cuda/float32.cu",
@@ -58,6 +68,8 @@ def with_cuda(home: Path | None) -> bool:
     wish = os.environ.get("IMAE_CUDA", "")
     if wish == "1" and home is None:
         sys.exit("imae_ext: IMAE_CUDA=1, but no CUDA toolkit with nvcc was found; set CUDA_HOME")
+    if torch.version.hip:
+        print("imae_ext: this torch is for ROCm, which has no kernels here: for the CPU only", file=sys.stderr)
     if wish != "1" and torch.version.cuda and home is None:
         print("imae_ext: no nvcc found: building the CPU kernels only", file=sys.stderr)
     return wish == "1" or (wish != "0" and home is not None and torch.version.cuda is not None)
@@ -70,18 +82,26 @@ def flags() -> list[str]:
         *os.environ.get("IMAE_CXXFLAGS", "").split(),
         "-std=c++20",
         "-fvisibility=hidden",
-        f"-fmacro-prefix-map={Path(__file__).parent.resolve()}/=",  # errors name csrc/..., not where it was built
+        f"-fmacro-prefix-map={ROOT}/=",  # errors name csrc/..., not where it was built
         "-fno-math-errno",
         "-fno-trapping-math",
         "-Wall",
         "-Wextra",
+        "-Werror=switch",  # a formula without a case must not compile
         "-Wno-unused-parameter",  # torch's headers
         "-Wno-psabi",  # vectors are passed between inlined functions only
         "-Wno-maybe-uninitialized",  # the intrinsics' headers
         "-Wno-unknown-warning-option",  # Clang does not know the one before
+        *(["-include", str(ROOT / "csrc/old_glibc.h")] if os.environ.get("IMAE_OLD_GLIBC") == "1" else []),
         *(["-Werror"] if os.environ.get("IMAE_WERROR") == "1" else []),
         f"-DTORCH_TARGET_VERSION={STABLE_ABI}",
     ]
+
+
+def interface() -> str:
+    """Read the number that Python compares at import: the compiled module may be older than the Python files."""
+    (number,) = re.findall(r"^INTERFACE = (\d+)$", Path("imae_ext/_extension.py").read_text(), re.MULTILINE)
+    return number
 
 
 def cuda_architectures() -> list[str]:
@@ -127,16 +147,37 @@ def extension(home: Path | None) -> cpp_extension.CppExtension:
         include_dirs=[pybind11.get_include(), *cuda.get("include_dirs", [])],  # pybind11 before torch's older copy
         library_dirs=cuda.get("library_dirs", []),
         libraries=cuda.get("libraries", []),
-        define_macros=cuda.get("define_macros", []),
+        define_macros=[("IMAE_INTERFACE", interface()), *cuda.get("define_macros", [])],
         extra_compile_args={"cxx": flags(), "nvcc": cuda.get("nvcc", [])},
         extra_link_args=[*cuda.get("link", []), *os.environ.get("IMAE_LDFLAGS", "").split()],
     )
 
 
+class Build(cpp_extension.BuildExtension):
+    """Says what helps where there is no compiler, or it fails."""
+
+    def run(self) -> None:
+        """Look for a compiler, and compile."""
+        compiler = shlex.split(os.environ.get("CXX", "c++"))[0]
+        without = (
+            "imae_ext: IMAE_KERNELS=0 before the command installs without kernels: the losses then run as plain "
+            "PyTorch, 10 to 100 times slower"
+        )
+        if self.extensions and not shutil.which(compiler):
+            sys.exit(
+                f"imae_ext: no C++ compiler: {compiler} was not found; install g++ or clang++, or set CXX\n{without}"
+            )
+        try:
+            super().run()
+        except Exception:
+            print(f"imae_ext: the kernels could not be compiled, as said above\n{without}", file=sys.stderr)
+            raise
+
+
 def main() -> None:
     os.environ.setdefault("MAX_JOBS", str(os.cpu_count()))
     modules = [] if os.environ.get("IMAE_KERNELS") == "0" else [extension(cuda_home())]
-    setup(ext_modules=modules, cmdclass={"build_ext": cpp_extension.BuildExtension})
+    setuptools.setup(ext_modules=modules, cmdclass={"build_ext": Build})
 
 
 main()

@@ -1,116 +1,70 @@
-// One call's tensors: checked, allocated, and seen as the kernels see them. Shared by the CPU and the CUDA operators.
+// One call's tensors: checked, allocated, and seen as the kernels see them.
 //
 // Bad input is refused here with a plain error; imae_ext/checks.py then says which rule was broken.
 #pragma once
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-
-#include <algorithm>
 #include <optional>
-#include <tuple>
-#include <vector>
+#include <utility>
 
-#include "geometry.h"
-#include "kernels.h"
+#include "backend.h"
+#include "tensors.h"
 
 namespace imae {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-namespace ts = torch::stable;
+// What the operators take beside logits and target, in the order that they have everywhere.
+struct Weights {
+  std::optional<Tensor> of_classes, of_samples;  // (C,); the target's shape
+};
 
-enum ReductionCode : int64_t { kNone, kMean, kSum, kNormalized };
-
-#define REFUSE_UNLESS(condition) STD_TORCH_CHECK(condition, "imae_ext: refused: ", #condition)
-
-inline std::optional<DType> dtype_of(const Tensor& logits) {
-  switch (logits.scalar_type()) {
-    case ScalarType::Double: return DType::kFloat64;
-    case ScalarType::Float: return DType::kFloat32;
-    case ScalarType::Half: return DType::kFloat16;
-    case ScalarType::BFloat16: return DType::kBFloat16;
-    default: return std::nullopt;
-  }
-}
-
-// is_contiguous() is a plain call; ts::contiguous() goes through the dispatcher
-inline Tensor dense(const Tensor& t) { return t.is_contiguous() ? t : ts::contiguous(t); }
-
-inline Shape shape_of(const Tensor& t) { return {t.sizes().data(), t.strides().data(), t.dim()}; }
-
-// New memory where `like` is. A plain call: ts::new_empty() and ts::empty_like() go through the dispatcher.
-inline Tensor new_strided(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes, const int64_t* strides,
-                          int32_t dtype) {
-  int32_t device_type = 0, device_index = 0;
-  AtenTensorHandle made = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides, dtype,
-                                                  device_type, device_index, &made));
-  return Tensor(made);
-}
-// contiguous, of the loss's dtype
-inline Tensor new_tensor(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes, ScalarType dtype) {
-  std::vector<int64_t> strides(sizes.size());
-  int64_t stride = 1;
-  for (size_t k = sizes.size(); k-- > 0;) strides[k] = stride, stride *= std::max<int64_t>(1, sizes[k]);
-  return new_strided(like, sizes, strides.data(),
-                     dtype == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32());
-}
-// with the layout of t where that is dense
-inline Tensor new_like(const Tensor& t) {
-  if (!t.is_contiguous()) return ts::empty_like(t);
-  int32_t dtype = 0;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(t.get(), &dtype));
-  return new_strided(t, t.sizes(), t.strides().data(), dtype);
-}
-
-inline bool same_device(const Tensor& x, const Tensor& y) {
-  int32_t type[2] = {}, index[2] = {};
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(x.get(), &type[0]));
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(y.get(), &type[1]));
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(x.get(), &index[0]));
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(y.get(), &index[1]));
-  return type[0] == type[1] && index[0] == index[1];
-}
-
-// The tensors of one call, checked, with the kernel's view of them. They must outlive the view.
+// The tensors of one call, checked, with the kernels' view of them. They must outlive the view.
 struct Call {
   Tensor logits, target;
-  std::optional<Tensor> grad;  // what the kernel writes; finished_grad() is what the caller gets
+  std::optional<Tensor> grad;  // what the kernel writes; deliver_gradient() is what the caller gets
   ScalarType compute;          // dtype of the loss
+  const Backend& backend;
   Rows rows;
 
-  Call(const Tensor& logits_, const Tensor& target_, int64_t ignore_index, std::optional<Tensor> out, bool want_grad,
-       bool (*reads_in_place)(const Rows&))
-      : logits(logits_), target(dense(target_)), grad(std::move(out)) {
+  enum class Gradient { kNone, kFresh, kOut, kInPlace };  // kInPlace: over the logits themselves
+
+  Call(const Tensor& logits_, const Tensor& target_, const Weights& weights, int64_t ignore_index, Gradient wish,
+       std::optional<Tensor> out = std::nullopt)
+      : logits(logits_),
+        target(dense(target_)),
+        grad(std::move(out)),
+        compute(logits.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float),
+        backend(backend_of(logits)),
+        wish_(wish) {
     check();
-    if (grad) check_out();
-    compute = logits.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+    if (wish == Gradient::kOut) check_out();
     rows.dtype = *dtype_of(logits);
     rows.N = shape_of(logits).N();
     rows.C = shape_of(logits).C();
     rows.target = target.const_data_ptr();
     rows.target_is_int32 = target.scalar_type() == ScalarType::Int;
     rows.ignore_index = ignore_index;
-    if (want_grad && !grad) grad = new_like(logits);
-    if (!in_place(reads_in_place)) rearrange(reads_in_place);
+    add(weights);
+    if (wish == Gradient::kFresh) grad = new_like(logits);
+    if (!in_place()) rearrange();
     rows.logits = logits.const_data_ptr();
+    if (wish == Gradient::kFresh && backend.make_ready)
+      backend.make_ready(grad->mutable_data_ptr(), grad->numel() * static_cast<int64_t>(grad->element_size()));
   }
 
-  // The gradient with the layout that the caller expects.
-  Tensor finished_grad() const {
+  // The gradient with the layout that the caller expects; where the kernel wrote elsewhere, it is copied there.
+  Tensor deliver_gradient() const {
     if (!wanted_) return *grad;
     Tensor to = *wanted_;
     ts::copy_(to, classes_last_ ? ts::reshape(ts::transpose(*grad, 1, 2), to.sizes()) : *grad);
     return to;
   }
 
+  // of the loss's dtype, contiguous
+  Tensor made(torch::headeronly::IntHeaderOnlyArrayRef sizes) const { return new_tensor(logits, sizes, compute); }
+
  private:
+  Gradient wish_;
   std::optional<Tensor> wanted_;  // if the kernel writes elsewhere
-  bool classes_last_ = false;     // what it reads and writes is (N, d1 * d2 * ..., C)
+  std::optional<Tensor> class_weight_, sample_weight_;
+  bool classes_last_ = false;  // what it reads and writes is (N, d1 * d2 * ..., C)
 
   void check() const {
     REFUSE_UNLESS(dtype_of(logits).has_value());
@@ -134,55 +88,49 @@ struct Call {
     const bool apart = to + size * span(shape_of(*grad)) <= from || from + size * span(shape_of(logits)) <= to;
     REFUSE_UNLESS(apart || logits.numel() == 0);
   }
-  bool in_place(bool (*reads_in_place)(const Rows&)) {
+  // Dense and in the dtype of the loss. NaN is allowed: it is the row's, or all's under mean.
+  Tensor ready(const Tensor& weight) const {
+    REFUSE_UNLESS(same_device(weight, logits));
+    REFUSE_UNLESS(dtype_of(weight).has_value());
+    return dense(weight.scalar_type() == compute ? weight : ts::to(weight, compute));
+  }
+  void add(const Weights& weights) {
+    if (weights.of_classes) {
+      REFUSE_UNLESS(weights.of_classes->dim() == 1 && weights.of_classes->size(0) == rows.C);
+      class_weight_ = ready(*weights.of_classes);
+      rows.class_weight = class_weight_->const_data_ptr();
+    }
+    if (weights.of_samples) {
+      REFUSE_UNLESS(std::ranges::equal(weights.of_samples->sizes(), target.sizes()));
+      sample_weight_ = ready(*weights.of_samples);
+      rows.sample_weight = sample_weight_->const_data_ptr();
+    }
+  }
+  bool in_place() {
     rows.grad = grad ? grad->mutable_data_ptr() : nullptr;
     const auto strides = grad ? grad->strides() : logits.strides();
     rows.logits_view = rows.grad_view = View{};
-    return make_views(shape_of(logits), strides.data(), rows.logits_view, rows.grad_view) && reads_in_place(rows);
+    return make_views(shape_of(logits), strides.data(), rows.logits_view, rows.grad_view) &&
+           backend.reads_in_place(rows);
   }
   // A layout that no kernel walks: work on a copy, with the classes where they are if a kernel walks that.
-  void rearrange(bool (*reads_in_place)(const Rows&)) {
+  void rearrange() {
     const std::optional<Tensor> to = grad;
     const auto copied = [&] {
       logits = ts::contiguous(logits);
-      if (to && (!to->is_contiguous() || classes_last_)) wanted_ = to, grad = new_like(logits);
+      if (to && (!to->is_contiguous() || classes_last_))
+        wanted_ = to, grad = wish_ == Gradient::kInPlace ? logits : new_like(logits);
     };
     copied();
-    if (in_place(reads_in_place)) return;
+    if (in_place()) return;
     classes_last_ = true;
     logits = ts::transpose(ts::flatten(logits, 2, -1), 1, 2);
     copied();
     rows.grad = grad ? grad->mutable_data_ptr() : nullptr;
     rows.logits_view = rows.grad_view = View{};
     rows.logits_view.outer_stride = rows.grad_view.outer_stride = rows.C;
-    REFUSE_UNLESS(reads_in_place(rows));
+    REFUSE_UNLESS(backend.reads_in_place(rows));
   }
 };
-
-// What backward was given: the rows' saved coefficients, and what they are multiplied by.
-inline void check_backward(const Call& call, const Tensor& coefficients, const Tensor& divisor,
-                           const Tensor& grad_output) {
-  REFUSE_UNLESS(coefficients.scalar_type() == call.compute && coefficients.numel() == 4 * call.rows.N);
-  REFUSE_UNLESS(divisor.scalar_type() == call.compute && divisor.numel() == 1);
-  REFUSE_UNLESS(grad_output.scalar_type() == call.compute);
-  REFUSE_UNLESS(grad_output.numel() == call.rows.N || grad_output.dim() == 0);
-  for (const Tensor* t : {&coefficients, &divisor, &grad_output}) REFUSE_UNLESS(same_device(*t, call.logits));
-}
-
-// A gradient to be scaled in place, from its first element to its last, and by what.
-inline void check_scale(const Tensor& grad, const Tensor& by) {
-  REFUSE_UNLESS(dtype_of(grad).has_value());
-  REFUSE_UNLESS(grad.is_contiguous() || (span(shape_of(grad)) == grad.numel() && !overlaps_itself(shape_of(grad))));
-  REFUSE_UNLESS(by.numel() == 1 && (by.scalar_type() == ScalarType::Double || by.scalar_type() == ScalarType::Float));
-  REFUSE_UNLESS(same_device(by, grad));
-}
-
-inline std::optional<Tensor> class_weight_of(const std::optional<Tensor>& weight, const Call& call) {
-  if (!weight) return std::nullopt;
-  REFUSE_UNLESS(weight->dim() == 1 && weight->size(0) == call.rows.C);
-  REFUSE_UNLESS(same_device(*weight, call.logits));
-  REFUSE_UNLESS(dtype_of(*weight).has_value());
-  return dense(weight->scalar_type() == call.compute ? *weight : ts::to(*weight, call.compute));
-}
 
 }  // namespace imae

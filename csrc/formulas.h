@@ -1,10 +1,17 @@
 // Every loss formula, once, for every backend.
 //
-// For a row of logits z with label y, over the classes j != y ("the others"):
-//   lse_o = logsumexp_j z_j      u = z_y - lse_o      p = sigmoid(u) = p_y      r = sigmoid(-u) = 1 - p_y
+// Whatever a loss does to a row of logits z with label y is three steps:
+//   statistics  a sweep over the row's other classes, j != y, for their sums (Statistics);
+//   formula     no classes any more: the row's value, and the coefficients of its gradient (this file);
+//   gradient    a sweep that writes dL/dz_j = a exp(z_j - shift) + b, and dL/dz_y = g_y (Coefficients).
+// That the gradient has this form, one multiple of the softmax plus a constant, is what makes one sweep enough. It is
+// also the limit of the design: a loss whose gradient has another form does not fit.
+//
+// What formulas are written in, over the other classes:
+//   lse_o = logsumexp_j z_j      u = z_y - lse_o, the margin      p = sigmoid(u) = p_y      r = sigmoid(-u) = 1 - p_y
 //   q_j   = exp(z_j - lse_o), the softmax over the others.
-// A margin formula is a function L(u) with slope s = -dL/du:  dL/dz_y = -s,  dL/dz_j = s q_j.
-// A general formula also sees every logit through d = sum_j -log p_j, over all classes, and returns a, b and g_y with
+// Most formulas are functions L(u) of the margin, with slope s = -dL/du:  dL/dz_y = -s,  dL/dz_j = s q_j.
+// The others need all logits: they also see d = sum_j -log p_j, over all classes, and return a, b and g_y with
 //   dL/dz_j = a q_j + b,  dL/dz_y = g_y.
 //
 // M is the arithmetic: M::Real is float or double on a device and a vector of rows on a CPU; M::Scalar its element.
@@ -18,23 +25,26 @@
 
 namespace imae {
 
-enum Formula : int {
-  kCCE,
-  kMAE,
-  kMSE,
-  kGCE,
-  kIMAE,
-  kDM,
-  kRCE,
-  kFocal,
-  kTaylorCE,
-  kAGCE,
-  kAUL,
-  kAEL,
-  kLabelSmoothing,
-  kNCE,
-  kFormulaCount
+// The numbers are in exported models: none is ever given another meaning or used again, and what a number's parameters
+// are never changes. A formula that needs another parameter is another number.
+enum class FormulaId : int {
+  kCCE = 0,
+  kMAE = 1,
+  kMSE = 2,
+  kGCE = 3,
+  kIMAE = 4,
+  kDM = 5,
+  kRCE = 6,
+  kFocal = 7,
+  kTaylorCE = 8,
+  kAGCE = 9,
+  kAUL = 10,
+  kAEL = 11,
+  kLabelSmoothing = 12,
+  kNCE = 13,
 };
+
+constexpr int kFormulaCount = 14;
 
 enum Range { kClosed, kAboveLow, kZeroToo, kInteger };  // [low, high]; (low, high]; 0 as well; integers only
 
@@ -47,49 +57,51 @@ struct Parameter {
 
 struct FormulaInfo {
   const char* name;
-  bool margin;  // depends on p_y alone; the others need the sum of all logits
+  bool needs_all_logits;  // or the margin alone
   int parameter_count = 0;
   Parameter parameters[3] = {};
 };
 
-// The table that Python reads. The order is that of the enum; the ranges are those of imae_ext/formulas.py.
+// The table that Python reads, by the numbers of FormulaId. The ranges are those of imae_ext/formulas.py.
 inline constexpr FormulaInfo kFormulas[kFormulaCount] = {
-    {"CCE", true},
-    {"MAE", true},
-    {"MSE", true},
-    {"GCE", true, 1, {{"q", 0, 1, kAboveLow}}},
-    {"IMAE", true, 2, {{"T", 0, 30}, {"eps", 1e-30, 1, kZeroToo}}},
-    {"DM", true, 3, {{"beta", 0, 16}, {"lambd", 0.01, 16, kZeroToo}, {"eps", 1e-30, 1, kZeroToo}}},
-    {"RCE", true, 1, {{"A", 0, 1e4, kAboveLow}}},
-    {"Focal", true, 1, {{"gamma", 0, 64}}},
-    {"TaylorCE", true, 1, {{"t", 1, 64, kInteger}}},
-    {"AGCE", true, 2, {{"a", 1e-6, 100}, {"q", 0, 4, kAboveLow}}},
-    {"AUL", true, 2, {{"a", 1, 100, kAboveLow}, {"q", 0, 4, kAboveLow}}},
-    {"AEL", true, 1, {{"a", 0.05, 1e4}}},
-    {"LabelSmoothing", false, 1, {{"eps", 0, 1}}},
-    {"NCE", false},
+    {"CCE", false},
+    {"MAE", false},
+    {"MSE", false},
+    {"GCE", false, 1, {{"q", 0, 1, kAboveLow}}},
+    {"IMAE", false, 2, {{"T", 0, 30}, {"eps", 1e-30, 1, kZeroToo}}},
+    {"DM", false, 3, {{"beta", 0, 16}, {"lambd", 0.01, 16, kZeroToo}, {"eps", 1e-30, 1, kZeroToo}}},
+    {"RCE", false, 1, {{"A", 0, 1e4, kAboveLow}}},
+    {"Focal", false, 1, {{"gamma", 0, 64}}},
+    {"TaylorCE", false, 1, {{"t", 1, 64, kInteger}}},
+    {"AGCE", false, 2, {{"a", 1e-6, 100}, {"q", 0, 4, kAboveLow}}},
+    {"AUL", false, 2, {{"a", 1, 100, kAboveLow}, {"q", 0, 4, kAboveLow}}},
+    {"AEL", false, 1, {{"a", 0.05, 1e4}}},
+    {"LabelSmoothing", true, 1, {{"eps", 0, 1}}},
+    {"NCE", true},
 };
 
 constexpr int kMaxTerms = 4;    // of a combination
 constexpr int kMaxUpper = 40;   // Chebyshev coefficients: enough for 1e-12,
 constexpr int kMaxLower = 128;  // over all of the parameters' ranges
+// Of all terms together. One DM takes up to 165, so that any two fit; three that do not are refused. The pool is passed
+// at every launch on a GPU, where the classic limit of all parameters is 4096 bytes.
+constexpr int kSeriesPool = 336;
 
 // B(u) = integral over t from u to infinity of expm1(beta p^lambd r): the bounded part of IMAE's and DM's value.
-// Both halves are Chebyshev series, fitted by loss.cpp, of a mean of the positive integrand; the upper one of that less
-// its limit for r = 0, which is all that counts for a good fit:
+// Both halves are Chebyshev series, fitted by prepare.cpp, of a mean of the positive integrand; the upper one of that
+// less its limit for r = 0, which is all that counts for a good fit:
 //   p >= 1/2:  B = r * (beta + r * upper(4 r - 1))
 //   p <  1/2:  B = half + z * lower(scale * log1p(z) - 1),  z = -log(2 p), continued in a straight line after z_max.
 // For lambd = 1 the integrand is even in u, so that B(u) = 2 half - B(-u) and no lower series is needed.
 template <class S>
 struct Expansion {
-  int upper_count = 0, lower_count = 0;
+  int upper = 0, upper_count = 0, lower = 0, lower_count = 0;  // where in the pool, and how many
   S half = 0, z_max = 0, scale = 0, tail = 0;
-  S upper[kMaxUpper] = {}, lower[kMaxLower] = {};
 };
 
 template <class S>
 struct Term {
-  int formula = 0;
+  FormulaId formula = FormulaId::kCCE;
   S coefficient = 0;
   S parameter[3] = {};
   S d = 0;         // IMAE and DM: eps / 2
@@ -97,34 +109,54 @@ struct Term {
   Expansion<S> bounded;
 };
 
-// A linear combination of formulas, prepared by loss.cpp.
+// A linear combination of formulas, prepared by prepare.cpp.
 template <class S>
-struct Loss {
+struct Combination {
   int term_count = 0;
-  bool margin = true;
+  bool needs_all_logits = false;
   Term<S> term[kMaxTerms];
+  S pool[kSeriesPool] = {};
 };
+
+// Step 1: what a sweep over a row found. `shift` is what was subtracted from the logits before their exponentials: the
+// others' maximum, or another logit of about that size. It is finite, or else NaN.
+template <class R>
+struct Statistics {
+  R shift;
+  R sum_exp;  // of exp(z_j - shift) over the others
+  R sum;      // of z_j - shift over the others; only where a formula needs all logits
+  R z_y;
+};
+
+// Step 3: dL/dz_j = a exp(z_j - shift) + b, dL/dz_y = g_y.
+template <class R>
+struct Coefficients {
+  R shift, a, b, g_y;
+};
+constexpr int kCoefficients = 4;  // numbers that are saved of a row
 
 template <class M>
 struct Row {
   using R = typename M::Real;
   R u, p, r;
   R nlp, nlr;  // -log p = softplus(-u), -log r = softplus(u)
-  R rest;      // sum over the others of -log p_j; general formulas only
+  R rest;      // sum over the others of -log p_j; only where a formula needs all logits
   typename M::Scalar C;
 };
 
+// What a formula of the margin gives.
 template <class M>
-struct Margin {
+struct OfMargin {
   using R = typename M::Real;
-  R value, slope, weight;  // weight: the example weight of `normalized` and row_stats
-  IMAE_HD Margin(R value, R slope) : value(value), slope(slope), weight(slope + slope) {}
-  IMAE_HD Margin(R value, R slope, R weight) : value(value), slope(slope), weight(weight) {}
+  R value, slope, example_weight;
+  IMAE_HD OfMargin(R value, R slope) : value(value), slope(slope), example_weight(slope + slope) {}
+  IMAE_HD OfMargin(R value, R slope, R weight) : value(value), slope(slope), example_weight(weight) {}
 };
 
+// Step 2: what any formula gives. a is that of q_j, until evaluate() makes it that of exp(z_j - shift).
 template <class M>
 struct Outcome {
-  typename M::Real value, a, b, g_y, weight;
+  typename M::Real value, a, b, g_y, example_weight;
   typename M::Real p;  // p_y, set by evaluate
 };
 
@@ -172,41 +204,42 @@ IMAE_HD Row<M> row_of_margin(typename M::Real u) {
   return x;
 }
 
-// ---- margin formulas ------------------------------------------------------------------------------------------------
+// ---- formulas of the margin
+// --------------------------------------------------------------------------------------------
 
 template <class M>
-IMAE_HD Margin<M> cce(const Row<M>& x) {
+IMAE_HD OfMargin<M> cce(const Row<M>& x) {
   return {x.nlp, x.r};
 }
 
 // Ghosh et al. 2017
 template <class M>
-IMAE_HD Margin<M> mae(const Row<M>& x) {
+IMAE_HD OfMargin<M> mae(const Row<M>& x) {
   return {x.r + x.r, (x.p + x.p) * x.r};
 }
 
 template <class M>
-IMAE_HD Margin<M> mse(const Row<M>& x) {
+IMAE_HD OfMargin<M> mse(const Row<M>& x) {
   const auto r2 = x.r * x.r;
   return {r2, (x.p + x.p) * r2};
 }
 
 // Zhang & Sabuncu 2018, Eq. 6
 template <class M>
-IMAE_HD Margin<M> gce(const Row<M>& x, typename M::Scalar q) {
+IMAE_HD OfMargin<M> gce(const Row<M>& x, typename M::Scalar q) {
   return {saturating<M>(x.nlp, q), power<M>(x.nlp, q) * x.r};
 }
 
 template <class M>
 IMAE_HD typename M::Real bounded_part(const Row<M>& x, const Expansion<typename M::Scalar>& e,
-                                      typename M::Scalar beta) {
+                                      const typename M::Scalar* pool, typename M::Scalar beta) {
   using S = typename M::Scalar;
   const auto small = M::min(x.p, x.r);
-  const auto upper = small * (beta + small * chebyshev<M>(e.upper, e.upper_count, S(4) * small - S(1)));
+  const auto upper = small * (beta + small * chebyshev<M>(pool + e.upper, e.upper_count, S(4) * small - S(1)));
   auto lower = S(2) * e.half - upper;
   if (e.lower_count > 0) {
     const auto z = x.nlp - S(0.69314718055994530942), inside = M::min(M::max(z, M::set(0)), M::set(e.z_max));
-    lower = e.half + inside * chebyshev<M>(e.lower, e.lower_count, M::log1p(inside) * e.scale - S(1));
+    lower = e.half + inside * chebyshev<M>(pool + e.lower, e.lower_count, M::log1p(inside) * e.scale - S(1));
     if (e.tail > 0) lower = lower + e.tail * (z - inside);
   }
   return M::select(x.p >= M::set(S(0.5)), upper, lower);
@@ -216,11 +249,12 @@ IMAE_HD typename M::Real bounded_part(const Row<M>& x, const Expansion<typename 
 // r is far below eps. lambd = 1 is IMAE (arXiv 1903.12141, Table 2). d = 0 is the paper to the letter. The integral of
 // r/(r + d) over the margin is log((r + d) / (p d)) / (1 + d).
 template <class M>
-IMAE_HD Margin<M> dm(const Row<M>& x, const Term<typename M::Scalar>& t, typename M::Scalar beta,
-                     typename M::Scalar lambd) {
+IMAE_HD OfMargin<M> dm(const Row<M>& x, const Term<typename M::Scalar>& t, const typename M::Scalar* pool,
+                       typename M::Scalar lambd) {
   using S = typename M::Scalar;
+  const S beta = t.parameter[0];
   const auto exponent = beta * (lambd == 1 ? x.p : power<M>(x.nlp, lambd)) * x.r;
-  const auto rise = M::expm1(exponent), bounded = bounded_part<M>(x, t.bounded, beta);
+  const auto rise = M::expm1(exponent), bounded = bounded_part<M>(x, t.bounded, pool, beta);
   if (t.d == 0) {  // the value's anchor is u = 0; at u = infinity no other class is there to pull against
     const auto slope = M::select(x.u == M::set(M::infinity()), M::set(0), S(0.5) * (rise + S(1)));
     return {S(0.5) * (bounded - t.bounded.half - x.u), slope, rise + S(1)};
@@ -231,20 +265,20 @@ IMAE_HD Margin<M> dm(const Row<M>& x, const Term<typename M::Scalar>& t, typenam
 
 // the reversed half of symmetric cross entropy (Wang et al. 2019), A = -log of the clipped zero
 template <class M>
-IMAE_HD Margin<M> rce(const Row<M>& x, typename M::Scalar A) {
+IMAE_HD OfMargin<M> rce(const Row<M>& x, typename M::Scalar A) {
   return {A * x.r, A * x.p * x.r};
 }
 
 // Lin et al. 2017, Eq. 4
 template <class M>
-IMAE_HD Margin<M> focal(const Row<M>& x, typename M::Scalar gamma) {
+IMAE_HD OfMargin<M> focal(const Row<M>& x, typename M::Scalar gamma) {
   const auto f = power<M>(x.nlr, gamma);
   return {product<M>(f, x.nlp), f * (x.r + gamma * product<M>(x.p, x.nlp))};
 }
 
 // Feng et al. 2020: the first t terms of -log p = sum_k r^k / k
 template <class M>
-IMAE_HD Margin<M> taylor_ce(const Row<M>& x, typename M::Scalar t) {
+IMAE_HD OfMargin<M> taylor_ce(const Row<M>& x, typename M::Scalar t) {
   auto value = M::set(0), rk = M::set(1);
   for (int k = 1; k <= static_cast<int>(t); ++k) {
     rk = rk * x.r;
@@ -256,8 +290,8 @@ IMAE_HD Margin<M> taylor_ce(const Row<M>& x, typename M::Scalar t) {
 // AGCE and AUL, Zhou et al. 2021, Eqs. 10 and 11. A difference of powers is the larger one times 1 - exp(-q l), where l
 // is the logarithm of their bases' quotient: no cancellation.
 template <class M>
-IMAE_HD Margin<M> asymmetric(const Row<M>& x, const Term<typename M::Scalar>& t, typename M::Scalar q) {
-  const bool agce = t.formula == kAGCE;
+IMAE_HD OfMargin<M> asymmetric(const Row<M>& x, const Term<typename M::Scalar>& t, typename M::Scalar q) {
+  const bool agce = t.formula == FormulaId::kAGCE;
   const auto base = agce ? t.parameter[0] + x.p : t.constant + x.r, power = M::exp((q - 1) * M::log(base));
   const auto share = saturating<M>(M::log1p(x.r / (agce ? base : M::set(t.constant))), q);
   return {(agce ? M::set(t.constant) : power * base) * share, x.p * x.r * power};
@@ -265,18 +299,19 @@ IMAE_HD Margin<M> asymmetric(const Row<M>& x, const Term<typename M::Scalar>& t,
 
 // asymmetric exponential loss, Eq. 12
 template <class M>
-IMAE_HD Margin<M> ael(const Row<M>& x, typename M::Scalar a) {
+IMAE_HD OfMargin<M> ael(const Row<M>& x, typename M::Scalar a) {
   const auto e = M::exp(-x.p / a);
   return {e, x.p * x.r / a * e};
 }
 
-// ---- general formulas -----------------------------------------------------------------------------------------------
+// ---- formulas that need all logits
+// --------------------------------------------------------------------------------------------
 
 // (1 - eps) CCE + eps times the mean over all classes of -log p_j (Szegedy et al. 2016)
 template <class M>
 IMAE_HD Outcome<M> label_smoothing(const Row<M>& x, typename M::Scalar eps) {
   using S = typename M::Scalar;
-  const auto smooth = eps == 0 ? M::set(0) : eps / x.C * (x.nlp + x.rest);
+  const auto smooth = eps == 0 ? M::set(0) : eps * (x.nlp + x.rest) / x.C;  // eps / C may be 0, times infinity
   const auto sharp = eps == 1 ? M::set(0) : (S(1) - eps) * x.nlp;
   const auto past = M::select(x.p < x.r, x.p - (S(1) - eps), eps - x.r);  // p - (1 - eps), from the smaller
   return {sharp + smooth, x.r, M::set(-eps / x.C), past - eps / x.C, M::set(0), x.p};
@@ -307,69 +342,65 @@ IMAE_HD Outcome<M> nce(const Row<M>& x) {
 // ---- the combination ------------------------------------------------------------------------------------------------
 
 template <class M>
-IMAE_HD Margin<M> margin_formula(const Row<M>& x, const Term<typename M::Scalar>& t) {
+IMAE_HD Outcome<M> outcome(const OfMargin<M>& o) {
+  return {o.value, o.slope, M::set(0), -o.slope, o.example_weight, M::set(0)};
+}
+
+// kAllLogits: whether there may be formulas that need all logits; a compiler prepares a part of those for every row.
+template <class M, bool kAllLogits>
+IMAE_HD Outcome<M> formula(const Row<M>& x, const Term<typename M::Scalar>& t, const typename M::Scalar* pool) {
   const auto* q = t.parameter;
-  switch (t.formula) {
-    case kMAE: return mae<M>(x);
-    case kMSE: return mse<M>(x);
-    case kGCE: return gce<M>(x, q[0]);
-    case kIMAE: return dm<M>(x, t, q[0], 1);
-    case kDM: return dm<M>(x, t, q[0], q[1]);
-    case kRCE: return rce<M>(x, q[0]);
-    case kFocal: return focal<M>(x, q[0]);
-    case kTaylorCE: return taylor_ce<M>(x, q[0]);
-    case kAGCE:
-    case kAUL: return asymmetric<M>(x, t, q[1]);
-    case kAEL: return ael<M>(x, q[0]);
-    default: return cce<M>(x);
+  switch (t.formula) {  // no default: a compiler then says which formula is missing
+    case FormulaId::kCCE: return outcome<M>(cce<M>(x));
+    case FormulaId::kMAE: return outcome<M>(mae<M>(x));
+    case FormulaId::kMSE: return outcome<M>(mse<M>(x));
+    case FormulaId::kGCE: return outcome<M>(gce<M>(x, q[0]));
+    case FormulaId::kIMAE: return outcome<M>(dm<M>(x, t, pool, 1));
+    case FormulaId::kDM: return outcome<M>(dm<M>(x, t, pool, q[1]));
+    case FormulaId::kRCE: return outcome<M>(rce<M>(x, q[0]));
+    case FormulaId::kFocal: return outcome<M>(focal<M>(x, q[0]));
+    case FormulaId::kTaylorCE: return outcome<M>(taylor_ce<M>(x, q[0]));
+    case FormulaId::kAGCE:
+    case FormulaId::kAUL: return outcome<M>(asymmetric<M>(x, t, q[1]));
+    case FormulaId::kAEL: return outcome<M>(ael<M>(x, q[0]));
+    case FormulaId::kLabelSmoothing:
+      if constexpr (kAllLogits) return label_smoothing<M>(x, q[0]);
+      break;
+    case FormulaId::kNCE:
+      if constexpr (kAllLogits) return nce<M>(x);
+      break;
   }
+  const auto nan = M::set(0) * M::set(M::infinity());  // never: prepare.cpp knows which formulas need all logits
+  return {nan, nan, nan, nan, nan, nan};
 }
 
-template <class M, bool kGeneral>
-IMAE_HD Outcome<M> formula(const Row<M>& x, const Term<typename M::Scalar>& t) {
-  if constexpr (kGeneral) {
-    if (t.formula == kLabelSmoothing) return label_smoothing<M>(x, t.parameter[0]);
-    if (t.formula == kNCE) return nce<M>(x);
-  }
-  const Margin<M> o = margin_formula<M>(x, t);
-  return {o.value, o.slope, M::set(0), -o.slope, o.weight, x.p};
-}
-
-// What a kernel's sweep over the others found: their maximum, and relative to it the sum of exp(z_j - max) and,
-// for general formulas, the sum of z_j - max. A max of -infinity stands for 0, so that both sums are well defined.
-template <class M>
-struct Others {
-  typename M::Real max, sum_exp, sum;
-};
-
-// The row's loss, and its gradient as dL/dz_j = a exp(z_j - max) + b, dL/dz_y = g_y.
-// kGeneral: whether there may be general formulas, of which a compiler else prepares a part for every row.
-template <class M, bool kGeneral = true>
-IMAE_HD Outcome<M> evaluate(const Loss<typename M::Scalar>& loss, const Others<M>& others, typename M::Real z_y,
+// The formula step: the row's value, and its gradient's coefficients a, b and g_y.
+template <class M, bool kAllLogits = true>
+IMAE_HD Outcome<M> evaluate(const Combination<typename M::Scalar>& combination, const Statistics<typename M::Real>& row,
                             typename M::Scalar C) {
   using S = typename M::Scalar;
   const auto zero = M::set(0), infinity = M::set(M::infinity());
-  const auto none = others.sum_exp == zero;  // C = 1, or all others at -infinity
-  const auto log_sum = M::log(others.sum_exp);
-  auto u = (z_y - others.max) - log_sum;
-  u = M::select(z_y == infinity, z_y - z_y, u);  // NaN, as softmax has it
+  const auto none = row.sum_exp == zero;  // C = 1, or all others at -infinity
+  const auto log_sum = M::log(row.sum_exp);
+  auto u = (row.z_y - row.shift) - log_sum;
+  u = M::select(row.z_y == infinity, row.z_y - row.z_y, u);  // NaN, as softmax has it
   Row<M> x = row_of_margin<M>(u);
   x.C = C;
-  if (!loss.margin) {
-    x.rest = (C - S(1)) * (x.nlr + log_sum) - others.sum;
+  if (combination.needs_all_logits) {
+    x.rest = (C - S(1)) * (x.nlr + log_sum) - row.sum;
     x.rest = M::select(none, C == S(1) ? zero : infinity, x.rest);
   }
   Outcome<M> total{zero, zero, zero, zero, zero, x.p};
-  for (int i = 0; i < loss.term_count; ++i) {
-    const auto& t = loss.term[i];
-    const Outcome<M> o = formula<M, kGeneral>(x, t);
+  for (int i = 0; i < combination.term_count; ++i) {
+    const auto& t = combination.term[i];
+    const Outcome<M> o = formula<M, kAllLogits>(x, t, combination.pool);
     total.value = total.value + t.coefficient * o.value;
     total.a = total.a + t.coefficient * o.a;
     total.b = total.b + t.coefficient * o.b;
     total.g_y = total.g_y + t.coefficient * o.g_y;
-    total.weight = total.weight + t.coefficient * o.weight;
+    total.example_weight = total.example_weight + t.coefficient * o.example_weight;
   }
-  total.a = M::select(none, zero, total.a / others.sum_exp);
+  total.a = M::select(none, zero, total.a / row.sum_exp);
   // NaN anywhere in the row, or an infinity that softmax cannot place: the whole row is NaN
   const auto known = u == u;
   total.value = M::select(known, total.value, u);

@@ -1,8 +1,14 @@
 // imae_ext._C: build information and the formula table. Importing it registers torch.ops.imae_ext.*.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
-#include "kernels.h"
+#include <vector>
 
+#include "cpu/instruction_sets.h"
+
+#ifndef IMAE_INTERFACE
+#define IMAE_INTERFACE 0  // setup.py has the number from imae_ext/_extension.py
+#endif
 #ifndef IMAE_CUDA_ARCHS
 #define IMAE_CUDA_ARCHS ""
 #endif
@@ -21,15 +27,21 @@ static py::list formulas() {
                                  "low_is_open"_a = p.range == imae::kAboveLow, "zero_too"_a = p.range == imae::kZeroToo,
                                  "integer"_a = p.range == imae::kInteger));
     }
-    table.append(py::make_tuple(info.name, id, info.margin, parameters));
+    table.append(py::make_tuple(info.name, id, info.needs_all_logits, parameters));
   }
   return table;
 }
 
-PYBIND11_MODULE(_C, m) {
+// What it hands out is constant, so that free-threaded Python may call it without its lock.
+PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.doc() = "Build information and the formula table of imae_ext.";
-  m.def("formulas", &formulas, "(name, id, depends on p_y alone, parameters) of each formula");
+  m.def("formulas", &formulas, "(name, number, needs all logits, parameters) of each formula");
   m.def("cpu_instruction_set", [] { return imae::cpu_kernels().name; }, "the CPU kernels in use");
+  m.def(
+      "check_formula",
+      [](const std::vector<double>& terms) { imae::prepare(terms.data(), static_cast<int64_t>(terms.size())); },
+      "ValueError if the kernels cannot evaluate this combination");
   m.attr("cuda_architectures") = IMAE_CUDA_ARCHS;
+  m.attr("interface") = IMAE_INTERFACE;
   m.attr("max_terms") = imae::kMaxTerms;
 }

@@ -1,23 +1,47 @@
-"""Prints what was built and what it runs on: ``python -m imae_ext``."""
+"""Prints what was built, and which way the losses take on each device, and why: ``python -m imae_ext``."""
 
 import platform
 
 import torch
 
 from . import __version__
-from ._extension import compiled
+from ._extension import BUILD, compiled, missing_because
+
+SLOW = "plain PyTorch, 10 to 100 times slower"
+
+
+def cpu() -> str:
+    """Return the way on a CPU."""
+    if compiled is None:
+        return f"{SLOW}: the compiled extension is missing ({missing_because}); build it with {BUILD}"
+    return f"kernels for {compiled.cpu_instruction_set()}, {torch.get_num_threads()} threads"
+
+
+def cuda(version: str | None, hip: str | None, architectures: str | None) -> str:
+    """Return the way on a GPU, for a torch of these versions and kernels of these architectures (None: not built)."""
+    if hip:
+        return f"no kernels: torch is for ROCm {hip}, and the kernels are for CUDA only"
+    if not version:
+        return "no kernels, and none needed: torch is for the CPU only"
+    if architectures is None:
+        return "no kernels: the compiled extension is missing"
+    if not architectures:
+        return (
+            f"no kernels: they were not built, though torch is for CUDA {version}: no nvcc was found, or IMAE_CUDA=0 "
+            f"was set; with a CUDA toolkit at hand, IMAE_CUDA=1 {BUILD} builds them or says what is missing"
+        )
+    return f"kernels for {architectures}"
 
 
 def main() -> None:
     """Print one fact a line."""
     print(f"imae_ext {__version__}, torch {torch.__version__}, Python {platform.python_version()}")
-    if compiled is None:
-        print("compiled extension: missing; the losses run as plain PyTorch")
-        return
-    print(f"CPU kernels: {compiled.cpu_instruction_set()}, {torch.get_num_threads()} threads")
-    print(f"CUDA kernels: {compiled.cuda_architectures or 'not built'}")
+    print(f"CPU: {cpu()}")
+    built = None if compiled is None else compiled.cuda_architectures
+    print(f"CUDA: {cuda(torch.version.cuda, torch.version.hip, built)}")
     for i in range(torch.cuda.device_count()):
-        print(f"device {i}: {torch.cuda.get_device_name(i)}")
+        major, minor = torch.cuda.get_device_capability(i)
+        print(f"device {i}: {torch.cuda.get_device_name(i)}, compute capability {major}.{minor}")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .formulas import Formula, Loss
+from . import _torch, hints
+from .formulas import Formula
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2, "normalized": 3}
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -20,19 +22,42 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 def check_options(formula: object, reduction: object, ignore_index: object = -100) -> None:
     """Check the arguments that are not tensors."""
-    if not isinstance(formula, Loss):
-        hint = f"; write {formula.__name__}()" if isinstance(formula, type) and issubclass(formula, Formula) else ""
-        raise TypeError(f"imae_ext: expected a formula such as imae_ext.IMAE(8.0), got {formula!r}{hint}")
-    if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
-        raise TypeError(f"imae_ext: expected ignore_index to be an int, got {ignore_index!r}")
-    if not -(2**63) <= int(ignore_index) < 2**63:
-        raise ValueError(f"imae_ext: expected ignore_index to be an int of 64 bits, got {ignore_index}")
+    if not isinstance(formula, Formula):
+        raise TypeError(f"imae_ext: expected a formula such as imae_ext.IMAE(8.0), {hints.not_a_formula(formula)}")
+    as_label(ignore_index)
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"imae_ext: expected reduction to be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    if reduction == "normalized" and not formula.margin:
+    if reduction == "normalized" and formula.needs_all_logits:
         raise ValueError(
             f"imae_ext: example weights (reduction 'normalized', row_stats) need formulas of p_y alone, got {formula!r}"
         )
+
+
+def as_label(ignore_index: object) -> int:
+    """Return ignore_index as an int: of an integer of any kind, also of a tensor that holds one, but of no other."""
+    integers = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    scalar = isinstance(ignore_index, Tensor) and ignore_index.dim() == 0 and ignore_index.dtype in integers
+    whole = isinstance(ignore_index, (Integral, torch.SymInt)) and not isinstance(ignore_index, bool)
+    if not (scalar or whole):
+        raise TypeError(f"imae_ext: expected ignore_index to be an int, got {ignore_index!r}")
+    number = int(ignore_index)  # type: ignore[call-overload]
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"imae_ext: expected ignore_index to be an int of 64 bits, got {ignore_index}")
+    return number  # type: ignore[no-any-return]
+
+
+def not_ignored(target: Tensor, ignore_index: int) -> Tensor:
+    """Whether each label is another than `ignore_index`, which int32 labels may not be able to hold."""
+    if target.dtype is torch.int32 and not -(2**31) <= ignore_index < 2**31:
+        return torch.ones_like(target, dtype=torch.bool)
+    return target != ignore_index
+
+
+def plain(options: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Make ignore_index a plain integer, or refuse it: the operators would cut 1.7 to 1."""
+    if type(options[3]) is int:
+        return options
+    return *options[:3], as_label(options[3]), options[4]
 
 
 def check_weight(weight: object, C: int | None = None) -> None:
@@ -40,91 +65,117 @@ def check_weight(weight: object, C: int | None = None) -> None:
     if weight is None:
         return
     if not isinstance(weight, Tensor):
-        raise TypeError(f"imae_ext: expected weight to be a Tensor, got {type(weight).__name__}")
+        hint = hints.not_a_tensor("weight", weight)
+        raise TypeError(f"imae_ext: expected weight to be a Tensor, got {type(weight).__name__}{hint}")
+    if weight.layout is not torch.strided:
+        raise TypeError(f"imae_ext: expected weight to be dense, got {weight.layout}; pass weight.to_dense()")
     if weight.dim() != 1 or C not in (None, len(weight)):
-        raise ValueError(f"imae_ext: expected weight of shape ({C or 'C'},), got {tuple(weight.shape)}")
+        hint = hints.weight_of_wrong_shape(weight, C)
+        raise ValueError(f"imae_ext: expected weight of shape ({C or 'C'},), got {tuple(weight.shape)}{hint}")
     if weight.dtype not in FLOATS:
-        raise TypeError(f"imae_ext: expected weight of a floating dtype, got {weight.dtype}")
+        hint = "; pass weight.float()"
+        raise TypeError(f"imae_ext: expected weight of a floating dtype, got {weight.dtype}{hint}")
 
 
-def check_tensors(logits: object, target: object, weight: object) -> None:
+def check_sample_weight(sample_weight: object, target: Tensor) -> None:
+    """Check the weights of the samples."""
+    if sample_weight is None:
+        return
+    if not isinstance(sample_weight, Tensor):
+        raise TypeError(f"imae_ext: expected sample_weight to be a Tensor, got {type(sample_weight).__name__}")
+    if sample_weight.shape != target.shape:
+        raise ValueError(
+            f"imae_ext: expected sample_weight of shape {tuple(target.shape)}, a weight for each label, "
+            f"got {tuple(sample_weight.shape)}"
+        )
+    if sample_weight.dtype not in FLOATS:
+        raise TypeError(f"imae_ext: expected sample_weight of a floating dtype, got {sample_weight.dtype}")
+    if sample_weight.device != target.device:
+        raise ValueError(
+            f"imae_ext: expected sample_weight on {target.device}, where the logits are, got {sample_weight.device}"
+        )
+
+
+def check_tensors(logits: object, target: object, weight: object, sample_weight: object = None) -> None:
     """Check types, dtypes, shapes and devices."""
     for name, value in (("logits", logits), ("target", target)):
         if not isinstance(value, Tensor):
-            raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}")
+            hint = hints.not_a_tensor(name, value)
+            raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}{hint}")
+        if value.layout is not torch.strided:
+            raise TypeError(f"imae_ext: expected {name} to be dense, got {value.layout}; pass {name}.to_dense()")
     assert isinstance(logits, Tensor) and isinstance(target, Tensor)
     if logits.dtype not in FLOATS:
-        hint = "; the logits come first, then the target" if target.dtype in FLOATS else ""
         raise TypeError(
-            f"imae_ext: expected logits of dtype float64, float32, float16 or bfloat16, got {logits.dtype}{hint}"
+            f"imae_ext: expected logits of dtype float64, float32, float16 or bfloat16, got {logits.dtype}"
+            f"{hints.logits_of_wrong_dtype(logits, target)}"
         )
-    classes = min(1, logits.dim() - 1)
-    if target.dtype not in (torch.int64, torch.int32):
-        probabilities = target.is_floating_point() and target.shape == logits.shape
-        hint = "class probabilities are not supported" if probabilities else "if it holds classes, pass target.long()"
-        raise TypeError(f"imae_ext: expected target of dtype int64 or int32, got {target.dtype}; {hint}")
     if logits.dim() == 0:
         raise ValueError("imae_ext: expected logits of shape (N, C), (C,) or (N, C, d1, ...), got a scalar")
+    classes = min(1, logits.dim() - 1)
     shape = (*logits.shape[:1], *logits.shape[2:]) if logits.dim() > 1 else ()
+    if target.dtype not in (torch.int64, torch.int32):
+        hint = hints.target_of_wrong_kind(logits, target, shape)
+        raise TypeError(f"imae_ext: expected target of dtype int64 or int32, got {target.dtype}{hint}")
     if tuple(target.shape) != tuple(shape):
-        hint = ""
-        if target.shape == logits.shape:
-            hint = f"; if it is one-hot, pass target.argmax({classes})"
-        elif target.shape == logits.shape[:-1]:
-            hint = "; if the classes are last, pass logits.movedim(-1, 1)"
-        elif target.dim() == logits.dim() and tuple(target.squeeze(classes).shape) == tuple(shape):
-            hint = f"; pass target.squeeze({classes})"
         raise ValueError(
             f"imae_ext: expected target of shape {tuple(shape)}, got {tuple(target.shape)} "
-            f"(logits have shape {tuple(logits.shape)}, classes in dimension {classes}){hint}"
+            f"(logits have shape {tuple(logits.shape)}, classes in dimension {classes})"
+            f"{hints.target_of_wrong_kind(logits, target, shape)}"
         )
     C = logits.shape[classes]
     if not 0 < C < 2**30:
         raise ValueError(f"imae_ext: expected 1 to 2**30 - 1 classes, got logits of shape {tuple(logits.shape)}")
     if target.device != logits.device:
-        raise ValueError(f"imae_ext: expected target on {logits.device}, where the logits are, got {target.device}")
+        raise ValueError(
+            f"imae_ext: expected target on {logits.device}, where the logits are, got {target.device}"
+            f"{hints.elsewhere('target')}"
+        )
     check_weight(weight, C)
     if isinstance(weight, Tensor) and weight.device != logits.device:
-        raise ValueError(f"imae_ext: expected weight on {logits.device}, where the logits are, got {weight.device}")
+        raise ValueError(
+            f"imae_ext: expected weight on {logits.device}, where the logits are, got {weight.device}"
+            f"{hints.elsewhere('weight')}"
+        )
+    check_sample_weight(sample_weight, target)
 
 
 def check_labels(logits: Tensor, target: Tensor, ignore_index: int) -> None:
     """Check that every label is a class or ignored. Reads the target, so on a GPU it waits for it."""
     C = logits.shape[min(1, logits.dim() - 1)]
     labels = target.reshape(-1)
-    wrong = ((labels < 0) | (labels >= C)) & (labels != ignore_index)
+    wrong = ((labels < 0) | (labels >= C)) & not_ignored(labels, ignore_index)
     if bool(wrong.any()):
         row = int(wrong.int().argmax())
         raise IndexError(
             f"imae_ext: expected labels in [0, {C}) or ignore_index={ignore_index}, "
-            f"got {int(labels[row])} at row {row} of target"
+            f"got {int(labels[row])} at row {row} of target{hints.label_out_of_range(logits)}"
         )
 
 
 def check(
-    logits: Tensor, target: Tensor, formula: Loss, weight: Tensor | None, ignore_index: int, reduction: str
+    logits: Tensor,
+    target: Tensor,
+    formula: Formula,
+    weight: Tensor | None,
+    sample_weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
 ) -> None:
     """Check everything that can be checked without waiting for a device, and with IMAE_EXT_DEBUG=1 the rest."""
     check_options(formula, reduction, ignore_index)
-    check_tensors(logits, target, weight)
+    check_tensors(logits, target, weight, sample_weight)
     at_hand = target.device.type == "cpu" or os.environ.get("IMAE_EXT_DEBUG") == "1"
-    if at_hand and not _tracing():
+    if at_hand and _torch.has_values(target):
         check_labels(logits, target, ignore_index)
-
-
-def _tracing() -> bool:
-    """Whether tensors may have no values to look at: in torch.func, torch.compile, make_fx, FakeTensorMode."""
-    return (
-        torch._C._are_functorch_transforms_active()
-        or torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
 
 
 def check_like(logits: Tensor, out: object) -> None:
     """Check dtype, device and shape of a buffer for the gradient."""
     if not isinstance(out, Tensor):
         raise TypeError(f"imae_ext: expected out to be a Tensor, got {type(out).__name__}")
+    if out.layout is not torch.strided:
+        raise TypeError(f"imae_ext: expected out to be dense, got {out.layout}")
     if (out.dtype, out.device, out.shape) != (logits.dtype, logits.device, logits.shape):
         raise ValueError(
             f"imae_ext: expected out like the logits, {logits.dtype} of shape {tuple(logits.shape)} "
@@ -137,12 +188,20 @@ def check_out(logits: Tensor, out: Tensor) -> None:
     check_like(logits, out)
     if out.requires_grad:
         raise ValueError("imae_ext: expected an out that does not require a gradient; detach() it")
-    begin, end = _extent(logits)
-    out_begin, out_end = _extent(out)
-    if max(begin, out_begin) < min(end, out_end):
+    if _share_memory(logits, out):
         raise ValueError("imae_ext: expected out to share no memory with the logits")
+    if out.is_neg():
+        raise ValueError("imae_ext: expected an out whose negative bit is not set; pass out.resolve_neg()")
     if _overlaps_itself(out):
         raise ValueError(f"imae_ext: expected out to have a place for each number, got strides {out.stride()}")
+
+
+def _share_memory(x: Tensor, y: Tensor) -> bool:
+    if torch.compiler.is_compiling():  # a traced tensor has a storage, but no address
+        return x is y or torch._C._is_alias_of(x, y)  # type: ignore[attr-defined]
+    begin, end = _extent(x)
+    other_begin, other_end = _extent(y)
+    return max(begin, other_begin) < min(end, other_end)
 
 
 def _extent(x: Tensor) -> tuple[int, int]:

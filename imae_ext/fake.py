@@ -17,9 +17,16 @@ def _of_loss(logits: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
 
 
 def _loss(
-    logits: Tensor, target: Tensor, weight: Tensor | None, formula: list[float], reduction: int, *_: Any
+    logits: Tensor,
+    target: Tensor,
+    formula: list[float],
+    weight: Tensor | None,
+    sample_weight: Tensor | None,
+    ignore_index: int,
+    reduction: int,
+    *_: Any,
 ) -> Tensor:
-    check_tensors(logits, target, weight)
+    check_tensors(logits, target, weight, sample_weight)
     return _of_loss(logits, target.shape if reduction == 0 else ())
 
 
@@ -47,5 +54,5 @@ for _name in ("forward_save", "traced_forward_save"):
         ),
     )
 register_fake("imae_ext::backward", lambda logits, *_: torch.empty_like(logits))
-register_fake("imae_ext::scale_", lambda grad, grad_output: None)
+register_fake("imae_ext::scale_", lambda grad, *_: None)
 register_fake("imae_ext::row_stats", _row_stats)

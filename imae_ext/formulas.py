@@ -4,26 +4,39 @@ With ``z`` a row of logits, ``y`` its label and ``p`` the softmax probability of
 function of ``p`` (``r = 1 - p``) but for LabelSmoothing and NCE, which see all logits. They combine linearly, up to
 four at a time, and a combination is evaluated in the same single pass:
 
->>> 2.0 * NCE() + MAE()
-2.0 * NCE() + MAE()
+>>> 2.0 * NCE() + MAE() / 2
+2.0 * NCE() + 0.5 * MAE()
+>>> sum([CCE(), RCE()]) - 0.5 * MAE()
+CCE() + RCE(A=9.210340371976182) - 0.5 * MAE()
 
-A combination, like a formula, compares by value, hashes and pickles.
+A combination, like a formula, compares by value, hashes, pickles, and is what its ``repr`` says.
+
+The same losses under the names that others give them, equal in gradient, and in value unless said:
+
+==============================================  ==================================================================
+DFT, ``-sg(p) log p`` (arXiv 2508.05629)        ``GCE(1.0)``, which is ``0.5 * MAE()``; the value is another
+softmax (multi-class) focal loss                ``Focal(gamma)``
+Poly-1, ``-log p + eps (1 - p)``                ``CCE() + (eps / 2) * MAE()``
+NCE+MAE, NCE+RCE (Ma et al., ICML 2020)         ``NCE() + 0.5 * MAE()``, ``NCE() + RCE()``; for CIFAR-100
+                                                ``10 * NCE() + 0.5 * MAE()``
+``1 - p``, often called MAE, or unhinged        ``0.5 * MAE()``
+``(1 - p**q) / q``, a family in fine-tuning     ``GCE(q)`` up to 1, nearly ``AGCE(1e-6, q)`` up to 4
+==============================================  ==================================================================
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
-from ._extension import compiled
+import torch
 
-# name -> (id, depends on p_y alone), as csrc/formulas.h has it; empty without the extension
-_TABLE: dict[str, tuple[int, bool]] = (
-    {name: (identity, margin) for name, identity, margin, _ in compiled.formulas()} if compiled else {}
-)
+from . import hints
+from ._extension import compiled, stale
+
 MAX_TERMS: int = compiled.max_terms if compiled else 4
 
 
@@ -36,9 +49,9 @@ def _parameter(
 
 
 def _check(formula: str, name: str, value: object, p: Mapping[str, Any] | None = None) -> float:
+    """Return the number as a float, or an int if the parameter is one, so that its repr can be read back."""
     if isinstance(value, bool) or not isinstance(value, Real) or value - value != 0:
-        shape = tuple(getattr(value, "shape", ()))
-        shown = f"a {type(value).__name__} of shape {shape}; class weights go to weight=" if shape else repr(value)
+        shown = hints.not_a_number(value)
         raise ValueError(f"imae_ext: {formula}: expected a finite number for {name}, got {shown}")
     try:
         number = float(value)
@@ -55,222 +68,373 @@ def _check(formula: str, name: str, value: object, p: Mapping[str, Any] | None =
             f"imae_ext: {formula}: expected {name} to be {kind} in "
             f"{'(' if p['low_is_open'] else '['}{low:g}, {high:g}], got {value!r}"
         )
-    return number
+    return int(number) if p["integer"] else number
 
 
-class Loss:
-    """A formula or a linear combination of formulas.
+# so that float32 has room for what it multiplies
+_COEFFICIENT = {"low": -1e30, "high": 1e30, "low_is_open": False, "zero_too": False, "integer": False}
+
+
+class Formula:
+    """A formula or a linear combination of formulas: ``+``, ``-``, ``*`` and ``/`` by numbers, and ``sum`` make more.
 
     Attributes:
       terms: the ``(coefficient, formula)`` pairs.
       packed: the same as plain numbers, as the operators take it.
     """
 
-    terms: tuple[tuple[float, Formula], ...]
+    terms: tuple[tuple[float, SingleFormula], ...]
     packed: list[float]
 
     def __init__(self) -> None:
-        """Refuse: the formulas below have what a loss needs."""
-        raise TypeError("imae_ext: Loss is what formulas have in common; take one, such as imae_ext.IMAE(8.0)")
+        raise TypeError(
+            f"imae_ext: {type(self).__name__} is what formulas have in common; take one, such as imae_ext.IMAE(8.0)"
+        )
 
     @property
-    def margin(self) -> bool:
-        """Whether the loss depends on ``p_y`` alone, so that examples have a weight."""
-        return all(formula._margin for _, formula in self.terms)
+    def needs_all_logits(self) -> bool:
+        """Whether the loss sees more of a row than ``p_y``; then examples have no weight."""
+        return any(formula._needs_all_logits for _, formula in self.terms)
 
-    def __add__(self, other: Loss) -> Combination:
-        if not isinstance(other, Loss):
-            return NotImplemented
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Formula) and self.packed == other.packed
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.packed))
+
+    def __add__(self, other: Formula) -> Combination:
+        if not isinstance(other, Formula):
+            raise TypeError(f"imae_ext: expected a formula to add to {self!r}, {hints.not_a_formula(other)}")
         return Combination(self.terms + other.terms)
 
+    def __radd__(self, other: object) -> Formula:
+        """Let ``sum`` begin, with its 0."""
+        if isinstance(other, bool) or not isinstance(other, int) or other != 0:
+            raise TypeError(f"imae_ext: expected a formula to add {self!r} to, {hints.not_a_formula(other)}")
+        return self
+
+    def __sub__(self, other: Formula) -> Combination:
+        if not isinstance(other, Formula):
+            raise TypeError(f"imae_ext: expected a formula to take from {self!r}, {hints.not_a_formula(other)}")
+        return self + -other
+
+    def __neg__(self) -> Combination:
+        return self * -1.0
+
     def __mul__(self, coefficient: float) -> Combination:
-        if isinstance(coefficient, bool) or not isinstance(coefficient, Real):
-            return NotImplemented
-        return Combination(tuple((coefficient * c, formula) for c, formula in self.terms))
+        c = self._coefficient(coefficient)
+        return Combination(tuple((c * own, formula) for own, formula in self.terms))
 
     __rmul__ = __mul__
 
+    def __truediv__(self, divisor: float) -> Combination:
+        d = self._coefficient(divisor)
+        if d == 0:
+            raise ZeroDivisionError(f"imae_ext: {self!r} was divided by 0")
+        return Combination(tuple((own / d, formula) for own, formula in self.terms))
 
-@dataclass(frozen=True)
-class Combination(Loss):
-    """A sum of up to four formulas, each with its coefficient; made by ``+`` and ``*``."""
+    def _coefficient(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(
+                f"imae_ext: expected a number to multiply or divide {self!r} by, {hints.not_a_coefficient(value)}"
+            )
+        return _check("Combination", "a coefficient", value)
 
-    terms: tuple[tuple[float, Formula], ...]
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Combination(Formula):
+    """A sum of up to four formulas, each with its coefficient; made by ``+``, ``-``, ``*``, ``/`` and ``sum``."""
+
+    terms: tuple[tuple[float, SingleFormula], ...]
 
     def __post_init__(self) -> None:
-        """Check the terms and pack them."""
         for term in self.terms:
-            if not isinstance(term, tuple) or len(term) != 2 or not isinstance(term[1], Formula):
+            if not isinstance(term, tuple) or len(term) != 2 or not isinstance(term[1], SingleFormula):
                 raise TypeError(f"imae_ext: expected pairs of a coefficient and a formula, got {term!r}")
         if not 1 <= len(self.terms) <= MAX_TERMS:
             raise ValueError(f"imae_ext: expected 1 to {MAX_TERMS} formulas in a combination, got {len(self.terms)}")
+        terms = tuple((_check("Combination", "a coefficient", c, _COEFFICIENT), formula) for c, formula in self.terms)
         packed: list[float] = []
-        for coefficient, formula in self.terms:
-            identity, _, *parameters = formula.packed
-            packed += [identity, _check("Combination", "a coefficient", coefficient), *parameters]
+        for coefficient, formula in terms:
+            number, _, *parameters = formula.packed
+            packed += [number, coefficient, *parameters]
+        if compiled and not torch.compiler.is_compiling():  # traced, the operators refuse it when they run
+            try:
+                compiled.check_formula(packed)
+            except ValueError as error:
+                raise ValueError(f"imae_ext: {error}") from None
+        object.__setattr__(self, "terms", terms)
         object.__setattr__(self, "packed", packed)
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        """Pickle the terms: the packed numbers belong to one build of the extension."""
         return type(self), (self.terms,)
 
     def __repr__(self) -> str:
-        return " + ".join(f"{'' if c == 1 else f'{c!r} * '}{formula!r}" for c, formula in self.terms)
+        (first, formula), *others = self.terms
+        shown = f"{'' if first == 1 else f'{first!r} * '}{formula!r}"
+        for c, formula in others:
+            shown += f" {'-' if c < 0 else '+'} {'' if abs(c) == 1 else f'{abs(c) if c < 0 else c!r} * '}{formula!r}"
+        return shown
 
 
-class Formula(Loss):
-    """One formula; the base of the dataclasses below."""
+class SingleFormula(Formula):
+    """One formula; the base of the dataclasses below.
 
-    _margin: bool
+    Attributes:
+      number: what stands for the formula in exported models. No number is ever given another meaning or used again,
+        and what its parameters are never changes: a formula that needs another parameter is another number.
+    """
+
+    number: ClassVar[int]
+    _needs_all_logits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Check the parameters, and pack them."""
         name = type(self).__name__
-        if Formula not in type(self).__bases__ or (_TABLE and name not in _TABLE):
+        if type(self) is not FORMULAS.get(getattr(self, "number", -1)):
             raise TypeError(f"imae_ext: the kernels know no formula {name}; combine those they know by + and *")
-        declared = fields(self)  # type: ignore[arg-type]
-        parameters = [_check(name, each.name, getattr(self, each.name), each.metadata) for each in declared]
-        identity, margin = _TABLE.get(name, (-1, name not in ("LabelSmoothing", "NCE")))
-        for attribute, value in (
-            ("terms", ((1.0, self),)),
-            ("packed", [float(identity), 1.0, *parameters]),
-            ("_margin", margin),
-        ):
-            object.__setattr__(self, attribute, value)
+        packed: list[float] = [float(self.number), 1.0]
+        for each in fields(self):  # type: ignore[arg-type]
+            value = _check(name, each.name, getattr(self, each.name), each.metadata)
+            object.__setattr__(self, each.name, value)
+            packed.append(float(value))
+        object.__setattr__(self, "terms", ((1.0, self),))
+        object.__setattr__(self, "packed", packed)
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        """Pickle the parameters: the packed numbers belong to one build of the extension."""
         return type(self), tuple(getattr(self, each.name) for each in fields(self))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class CCE(Formula):
-    """Categorical cross entropy, ``-log p``. Weight ``2 r``: the examples that fit worst pull most."""
+@dataclass(frozen=True, eq=False)
+class CCE(SingleFormula):
+    """Categorical cross entropy, ``-log p``. Weight ``2 r``: the examples that fit worst pull most.
 
-
-@dataclass(frozen=True)
-class MAE(Formula):
-    """Mean absolute error against the one-hot label, ``2 r`` (Ghosh et al., AAAI 2017). Weight ``4 p r``."""
-
-
-@dataclass(frozen=True)
-class MSE(Formula):
-    """Squared error of the labelled class, ``r**2`` (arXiv 1905.11233). Weight ``4 p r**2``."""
-
-
-@dataclass(frozen=True)
-class GCE(Formula):
-    """Generalised cross entropy, ``(1 - p**q) / q`` with ``0 < q <= 1`` (Zhang & Sabuncu, NeurIPS 2018, Eq. 6).
-
-    CCE as ``q`` tends to 0, half of MAE at ``q = 1``.
+    Poly-1, ``-log p + eps (1 - p)``, is ``CCE() + (eps / 2) * MAE()``.
     """
 
+    number = 0
+
+
+@dataclass(frozen=True, eq=False)
+class MAE(SingleFormula):
+    """Mean absolute error against the one-hot label, ``2 r`` (Ghosh et al., AAAI 2017). Weight ``4 p r``.
+
+    Scale: the sum over all classes of ``|one-hot - p|``, as in that paper. What the authors of NCE+MAE and many others
+    call MAE is ``1 - p``, half of it: ``0.5 * MAE()``. That is ``GCE(1.0)``, too, and has the gradient of DFT (dynamic
+    fine-tuning, arXiv 2508.05629: ``-log p`` times a ``p`` that is held constant), whose value is another.
+    """
+
+    number = 1
+
+
+@dataclass(frozen=True, eq=False)
+class MSE(SingleFormula):
+    """Squared error of the labelled class, ``r**2`` (arXiv 1905.11233). Weight ``4 p r**2``.
+
+    Not the Brier score, which adds the squares of the other classes' probabilities.
+    """
+
+    number = 2
+
+
+@dataclass(frozen=True, eq=False)
+class GCE(SingleFormula):
+    """Generalised cross entropy, ``(1 - p**q) / q`` (Zhang & Sabuncu, NeurIPS 2018, Eq. 6), on the paper's scale.
+
+    CCE as ``q`` tends to 0, half of MAE at ``q = 1``. ``GCE(1.0)`` has the gradient of DFT (dynamic fine-tuning, arXiv
+    2508.05629).
+
+    Args:
+      q: in (0, 1]. Beyond 1, ``AGCE(1e-6, q)`` is nearly the same formula.
+    """
+
+    number = 3
     q: float = _parameter(0.7, 0, 1, low_is_open=True)
 
 
-@dataclass(frozen=True)
-class IMAE(Formula):
-    """IMAE (arXiv 1903.12141, Table 2): weight ``exp(T p r)``, ``0 <= T <= 30``; the paper recommends ``T = 8``.
+@dataclass(frozen=True, eq=False)
+class IMAE(SingleFormula):
+    """IMAE (arXiv 1903.12141, Table 2): weight ``exp(T p r)``; the paper recommends ``T = 8``.
 
     The slope is ``(expm1(T p r) + r / (r + eps/2)) / 2``, and the value its exact integral from the margin to
-    infinity: not negative, and 0 for a perfect fit. ``eps``, 0 or in [1e-30, 1], lets the pull of a fitted example
-    fade. Its default, 1e-8, is the constant in the authors' code. With ``eps = 0`` the weight is the paper's to the
-    letter, and its integral diverges: a perfectly fitted example still pulls with weight 1, so that logits grow without
-    bound and training collapses. The value is then anchored at ``p = 1/2``, and negative for fitted examples.
+    infinity: not negative, and 0 for a perfect fit. ``eps`` lets the pull of a fitted example fade. Its default, 1e-8,
+    is the constant in the authors' code. With ``eps = 0`` the weight is the paper's to the letter, and its integral
+    diverges: a perfectly fitted example still pulls with weight 1, so that logits grow without bound and training
+    collapses. The value is then anchored at ``p = 1/2``, and negative for fitted examples.
 
     The value is well above that of CCE, and for well fitted examples still is: watch accuracy, not the value.
 
-    Weights go up to ``exp(T/4)``, 7.4 for ``T = 8``: use a learning rate several times below that of CCE.
+    Scale: the weight is the L1 norm of a row's gradient, as in the paper; ``reduction="normalized"`` divides by their
+    sum, as the authors do. Weights go up to ``exp(T/4)``, 7.4 for ``T = 8``: use a learning rate several times below
+    that of CCE.
+
+    Args:
+      T: in [0, 30]; 0 weighs all examples alike.
+      eps: 0 or in [1e-30, 1].
     """
 
+    number = 4
     T: float = _parameter(8.0, 0, 30)
     eps: float = _parameter(1e-8, 1e-30, 1, zero_too=True)
 
 
-@dataclass(frozen=True)
-class DM(Formula):
+@dataclass(frozen=True, eq=False)
+class DM(SingleFormula):
     """Derivative manipulation (arXiv 1905.11233, Eq. 12): weight ``exp(beta p**lambd r)``.
 
-    ``0 <= beta <= 16``, ``0.01 <= lambd <= 16`` or 0; ``eps`` and the value as in IMAE, which is ``lambd = 1``.
+    Value, scale and ``eps`` as in IMAE, which is ``lambd = 1``.
+
+    Args:
+      beta: in [0, 16].
+      lambd: 0 or in [0.01, 16].
+      eps: 0 or in [1e-30, 1].
     """
 
+    number = 5
     beta: float = _parameter(8.0, 0, 16)
     lambd: float = _parameter(0.5, 0.01, 16, zero_too=True)
     eps: float = _parameter(1e-8, 1e-30, 1, zero_too=True)
 
 
-@dataclass(frozen=True)
-class RCE(Formula):
-    """Reverse cross entropy, ``A r``: the label's log-zero is clipped to ``-A`` (Wang et al., ICCV 2019, Eq. 6)."""
+@dataclass(frozen=True, eq=False)
+class RCE(SingleFormula):
+    """Reverse cross entropy, ``A r``: the label's log-zero is clipped to ``-A`` (Wang et al., ICCV 2019, Eq. 6).
 
+    Scale: the default is that of the authors' code, which clips the label at 1e-4. ``A / 2`` times MAE.
+
+    Args:
+      A: in (0, 1e4]; positive, where the paper writes a negative number.
+    """
+
+    number = 6
     A: float = _parameter(-math.log(1e-4), 0, 1e4, low_is_open=True)
 
 
-@dataclass(frozen=True)
-class Focal(Formula):
-    """Focal loss, ``-r**gamma log p``, ``0 <= gamma <= 64`` (Lin et al., ICCV 2017, Eq. 4)."""
+@dataclass(frozen=True, eq=False)
+class Focal(SingleFormula):
+    """Focal loss, ``-r**gamma log p`` (Lin et al., ICCV 2017, Eq. 4), over the softmax of all classes.
 
+    The softmax, or multi-class, focal loss; its alpha is ``weight=``. The sigmoid focal loss of object detectors is
+    another.
+
+    Args:
+      gamma: in [0, 64]; 0 is CCE.
+    """
+
+    number = 7
     gamma: float = _parameter(2.0, 0, 64)
 
 
-@dataclass(frozen=True)
-class TaylorCE(Formula):
-    """The first ``t`` terms of the series of CCE, ``sum_k r**k / k``, integer ``1 <= t <= 64`` (IJCAI 2020, Eq. 5)."""
+@dataclass(frozen=True, eq=False)
+class TaylorCE(SingleFormula):
+    """The first ``t`` terms of the series of CCE, ``sum_k r**k / k`` (Feng et al., IJCAI 2020, Eq. 5).
 
+    Args:
+      t: an integer in [1, 64]; 1 is half of MAE.
+    """
+
+    number = 8
     t: int = _parameter(2, 1, 64, integer=True)
 
 
-@dataclass(frozen=True)
-class AGCE(Formula):
-    """Asymmetric GCE, ``((a+1)**q - (a+p)**q) / q``, ``1e-6 <= a <= 100``, ``0 < q <= 4`` (Zhou et al., ICML 2021)."""
+@dataclass(frozen=True, eq=False)
+class AGCE(SingleFormula):
+    """Asymmetric GCE, ``((a+1)**q - (a+p)**q) / q`` (Zhou et al., ICML 2021, Eq. 10), on the scale of authors' code.
 
+    Args:
+      a: in [1e-6, 100].
+      q: in (0, 4].
+    """
+
+    number = 9
     a: float = _parameter(1.0, 1e-6, 100)
     q: float = _parameter(2.0, 0, 4, low_is_open=True)
 
 
-@dataclass(frozen=True)
-class AUL(Formula):
-    """Asymmetric unhinged loss, ``((a-p)**q - (a-1)**q) / q``, ``1 < a <= 100``, ``0 < q <= 4`` (as AGCE)."""
+@dataclass(frozen=True, eq=False)
+class AUL(SingleFormula):
+    """Asymmetric unhinged loss, ``((a-p)**q - (a-1)**q) / q`` (Zhou et al., ICML 2021, Eq. 11); scale as AGCE.
 
+    Args:
+      a: in (1, 100].
+      q: in (0, 4].
+    """
+
+    number = 10
     a: float = _parameter(1.5, 1, 100, low_is_open=True)
     q: float = _parameter(0.9, 0, 4, low_is_open=True)
 
 
-@dataclass(frozen=True)
-class AEL(Formula):
-    """Asymmetric exponential loss, ``exp(-p / a)``, ``0.05 <= a <= 1e4`` (as AGCE)."""
+@dataclass(frozen=True, eq=False)
+class AEL(SingleFormula):
+    """Asymmetric exponential loss, ``exp(-p / a)`` (Zhou et al., ICML 2021, Eq. 12); scale as AGCE.
 
+    Args:
+      a: in [0.05, 1e4].
+    """
+
+    number = 11
     a: float = _parameter(2.5, 0.05, 1e4)
 
 
-@dataclass(frozen=True)
-class LabelSmoothing(Formula):
-    """CCE against the label smoothed by ``eps`` in [0, 1]: ``-(1-eps) log p_y - eps/C sum_j log p_j`` (CVPR 2016).
+@dataclass(frozen=True, eq=False)
+class LabelSmoothing(SingleFormula):
+    """CCE against the label smoothed by ``eps``: ``-(1-eps) log p_y - eps/C sum_j log p_j`` (CVPR 2016).
 
     As ``F.cross_entropy(label_smoothing=eps)``; with class weights it differs: the whole row is multiplied by the
     weight of its label.
+
+    Args:
+      eps: in [0, 1].
     """
 
+    number = 12
+    _needs_all_logits = True
     eps: float = _parameter(0.1, 0, 1)
 
 
-@dataclass(frozen=True)
-class NCE(Formula):
-    """Normalised cross entropy, ``log p_y / sum_j log p_j`` (Ma et al., ICML 2020, Eq. 6)."""
+@dataclass(frozen=True, eq=False)
+class NCE(SingleFormula):
+    """Normalised cross entropy, ``log p_y / sum_j log p_j`` (Ma et al., ICML 2020, Eq. 6).
+
+    Scale of combinations: the published NCE+MAE is ``NCE() + 0.5 * MAE()``, for CIFAR-100 ``10 * NCE() + 0.5 *
+    MAE()``, since its MAE is ``1 - p``; the published NCE+RCE is ``NCE() + RCE()``.
+    """
+
+    number = 13
+    _needs_all_logits = True
+
+
+FORMULAS: dict[int, type[SingleFormula]] = {kind.number: kind for kind in SingleFormula.__subclasses__()}
 
 
 def SCE(alpha: float = 0.1, beta: float = 1.0) -> Combination:
-    """Symmetric cross entropy, ``alpha * CCE() + beta * RCE()`` (Wang et al., ICCV 2019, Eq. 9)."""
+    """Symmetric cross entropy, ``alpha * CCE() + beta * RCE()`` (Wang et al., ICCV 2019, Eq. 9).
+
+    On the scale of the authors' code; see :class:`RCE`.
+
+    Args:
+      alpha: coefficient of the cross entropy.
+      beta: coefficient of the reverse cross entropy.
+    """
     return _check("SCE", "alpha", alpha) * CCE() + _check("SCE", "beta", beta) * RCE()
 
 
 def unpack(packed: list[float]) -> Combination:
     """Return the formula that these numbers stand for."""
-    kinds = {_TABLE[kind.__name__][0]: kind for kind in Formula.__subclasses__() if kind.__name__ in _TABLE}
     terms, at = [], 0
     while at < len(packed):
-        kind, coefficient = kinds[int(packed[at])], packed[at + 1]
+        kind, coefficient = FORMULAS[int(packed[at])], packed[at + 1]
         count = len(fields(kind))  # type: ignore[arg-type]
         terms.append((coefficient, kind(*packed[at + 2 : at + 2 + count])))
         at += 2 + count
     return Combination(tuple(terms))
+
+
+def signatures() -> Iterator[tuple[str, int, list[dict[str, Any]]]]:
+    """Yield name, number and parameters of each formula, which are those of the compiled module."""
+    for number, kind in FORMULAS.items():
+        yield kind.__name__, number, [{"name": each.name, **each.metadata} for each in fields(kind)]  # type: ignore[arg-type]
+
+
+if compiled and sorted(signatures()) != sorted((name, n, parameters) for name, n, _, parameters in compiled.formulas()):
+    raise stale("has other formulas")

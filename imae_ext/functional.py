@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import torch
+import torch  # noqa: F401  for the examples
 from torch import Tensor
 
-from . import checks, reference
-from ._extension import compiled
-from .formulas import Loss
+from . import devices, plain
+from ._extension import compiled, stale
+from ._signature import explained
+from .formulas import Formula
+from .stats import RowStats
 
 if compiled:
-    from . import fake, ops  # noqa: F401
+    try:
+        from . import fake, ops  # noqa: F401
+    except (AttributeError, RuntimeError) as error:
+        if "imae_ext" not in str(error):
+            raise
+        raise stale("has other operators") from error
 
 
+@explained
 def robust_loss(
     logits: Tensor,
     target: Tensor,
-    formula: Loss,
+    formula: Formula,
     *,
     weight: Tensor | None = None,
     ignore_index: int = -100,
@@ -29,9 +37,10 @@ def robust_loss(
         precision is read as it is and computed in float32.
       target: class indices of the logits' shape without ``C``, int64 or int32, in ``[0, C)`` or ``ignore_index``.
       formula: what to compute: ``IMAE(8.0)``, ``2.0 * NCE() + MAE()``, ...
-      weight: ``(C,)``; each row's loss and gradient are multiplied by the weight of its label. One that requires a
-        gradient is served by the reference, many times slower.
-      ignore_index: rows with this label have value 0 and gradient 0, whatever their logits hold.
+      weight: ``(C,)``; each row's loss and gradient are multiplied by the weight of its label. A row of weight 0 is
+        treated as an ignored one. A weight that requires a gradient is served by the reference, many times slower.
+      ignore_index: rows with this label have value 0 and gradient 0, whatever their logits hold and whatever gradient
+        comes from above: a sum divided by a count of 0 leaves them 0, not NaN.
       reduction: ``"none"``; ``"sum"``; ``"mean"``, over the rows that are not ignored, or over their class weights;
         ``"normalized"``, the sum divided by the sum of the example weights (times the class weights), the divisor
         held constant: the derivative normalisation of the IMAE authors. Formulas of p_y alone only. NaN where all
@@ -53,20 +62,20 @@ def robust_loss(
       >>> logits.grad.sum(dim=1).abs() < 1e-6
       tensor([True, True])
 
-    Differs from F.cross_entropy: NaN in an ignored row stays out of the gradient, and half-precision logits give a
-    float32 loss.
+    Differs from F.cross_entropy: NaN in an ignored row stays out of the gradient, so does NaN or an infinity in a row
+    whose class has weight 0 (there F.cross_entropy's loss is NaN, too), and half-precision logits give a float32 loss.
     """
-    if not compiled:
-        return reference.robust_loss(
-            logits, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction
-        )
-    return ops.loss(logits, target, (formula, weight, ignore_index, reduction))
+    options = (formula, weight, None, ignore_index, reduction)
+    if devices.has_kernels(logits):
+        return ops.loss(logits, target, options)
+    return plain.loss(logits, target, options)
 
 
+@explained
 def value_and_grad(
     logits: Tensor,
     target: Tensor,
-    formula: Loss,
+    formula: Formula,
     *,
     weight: Tensor | None = None,
     ignore_index: int = -100,
@@ -103,23 +112,14 @@ def value_and_grad(
       >>> grad
       tensor([[-0.1192,  0.1192]])
     """
-    options = (formula, weight, ignore_index, reduction)
-    if compiled:
+    options = (formula, weight, None, ignore_index, reduction)
+    if devices.has_kernels(logits):
         return ops.value_and_grad(logits, target, options, out)
-    checks.check(logits, target, *options)
-    if out is not None:
-        checks.check_out(logits, out)
-    with torch.inference_mode(False), torch.enable_grad():
-        z, y = logits.detach().clone().requires_grad_(), target.clone()
-        w = None if weight is None else weight.detach().clone()
-        loss = reference.robust_loss(z, y, formula, weight=w, ignore_index=ignore_index, reduction=reduction)
-        (grad,) = torch.autograd.grad(loss.sum(), z)
-    if out is None:
-        return loss.detach(), grad
-    return loss.detach(), out.copy_(grad)
+    return plain.value_and_grad(logits, target, options, out)
 
 
-def row_stats(logits: Tensor, target: Tensor, formula: Loss, *, ignore_index: int = -100) -> tuple[Tensor, Tensor]:
+@explained
+def row_stats(logits: Tensor, target: Tensor, formula: Formula, *, ignore_index: int = -100) -> RowStats:
     """Compute each example's ``p_y`` and weight: a low ``p_y`` late in training marks a suspect label.
 
     Args:
@@ -129,9 +129,9 @@ def row_stats(logits: Tensor, target: Tensor, formula: Loss, *, ignore_index: in
       ignore_index: as in :func:`robust_loss`.
 
     Returns:
-      ``p_y`` and the example weight, of the target's shape; 0 for ignored rows. The weight is ``exp(T p r)`` for IMAE,
-      ``exp(beta p**lambd r)`` for DM, and the L1 norm of the logit gradient for the others; for a combination, the
-      sum of theirs by its coefficients.
+      ``p``, which is ``p_y``, and ``example_weight``, a named tuple of tensors of the target's shape; 0 for ignored
+      rows. The weight is ``exp(T p r)`` for IMAE, ``exp(beta p**lambd r)`` for DM, and the L1 norm of the logit
+      gradient for the others; for a combination, the sum of theirs by its coefficients.
 
     Raises:
       TypeError: as in :func:`robust_loss`.
@@ -140,10 +140,9 @@ def row_stats(logits: Tensor, target: Tensor, formula: Loss, *, ignore_index: in
 
     Example:
       >>> from imae_ext import IMAE
-      >>> p, w = row_stats(torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 0]), IMAE(T=8.0))
-      >>> w
+      >>> stats = row_stats(torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 0]), IMAE(T=8.0))
+      >>> stats.example_weight
       tensor([7.3891, 1.0010])
     """
-    if not compiled:
-        return reference.row_stats(logits, target, formula, ignore_index=ignore_index)
-    return ops.row_stats(logits, target, formula, ignore_index)
+    path = ops if devices.has_kernels(logits) else plain
+    return RowStats(*path.row_stats(logits, target, formula, ignore_index))

@@ -1,15 +1,54 @@
-"""The losses as modules, drop-in for torch.nn.CrossEntropyLoss."""
+"""The losses as modules, drop-in for torch.nn.CrossEntropyLoss: one for each formula.
+
+A checkpoint that holds one whole, not only its state_dict, is loaded by torch's safe reader once it is told of the
+module's class and of those of its formulas:
+
+>>> import io, torch
+>>> from imae_ext import Combination
+>>> file = io.BytesIO()
+>>> torch.save(RobustLoss(2.0 * NCE() + MAE()), file)
+>>> _ = file.seek(0)
+>>> with torch.serialization.safe_globals([RobustLoss, Combination, NCE, MAE]):
+...     torch.load(file, weights_only=True).formula
+2.0 * NCE() + MAE()
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from ._signature import Options, explained, with_options_of
 from .checks import check_options, check_weight
-from .formulas import CCE, DM, GCE, IMAE, MAE, NCE, SCE, Focal, Loss
+from .formulas import (
+    AEL,
+    AGCE,
+    AUL,
+    CCE,
+    DM,
+    FORMULAS,
+    GCE,
+    IMAE,
+    MAE,
+    MSE,
+    NCE,
+    RCE,
+    SCE,
+    Focal,
+    Formula,
+    LabelSmoothing,
+    TaylorCE,
+)
 from .functional import robust_loss
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+# What a module may be told in vain: the parameters of all formulas, SCE's among them.
+_PARAMETERS = {"alpha", "beta"} | {each.name for kind in FORMULAS.values() for each in fields(kind)}  # type: ignore[arg-type]
 
 
 def _parameter(name: str) -> property:
@@ -58,9 +97,10 @@ class RobustLoss(nn.Module):
 
     weight: Tensor | None
 
+    @explained
     def __init__(
         self,
-        formula: Loss,
+        formula: Formula,
         *,
         weight: Tensor | None = None,
         ignore_index: int = -100,
@@ -75,14 +115,21 @@ class RobustLoss(nn.Module):
         self.reduction = reduction
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse what would look like a parameter of the formula, but change nothing."""
-        terms = self.formula.terms if "formula" in self.__dict__ else ()
-        if not hasattr(type(self), name) and name in {each.name for _, formula in terms for each in fields(formula)}:  # type: ignore[arg-type]
-            raise AttributeError(
-                f"imae_ext: {type(self).__name__} has no parameter {name}; set formula, which is {self.formula!r}"
-            )
+        """Refuse what would look like an option or a parameter of the formula, but change nothing.
+
+        A subclass that has another use for such a name declares it in its class.
+        """
+        if "formula" in self.__dict__ and not hasattr(self, name):
+            alike = [each for each in dir(self) if each.lower() == name.lower() and not each.startswith("_")]
+            if alike:
+                raise AttributeError(f"imae_ext: {type(self).__name__} has no attribute {name}; there is {alike[0]}")
+            if name in _PARAMETERS:
+                raise AttributeError(
+                    f"imae_ext: {type(self).__name__} has no parameter {name}; set formula, which is {self.formula!r}"
+                )
         super().__setattr__(name, value)
 
+    @explained
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss."""
         return robust_loss(
@@ -100,130 +147,146 @@ class RobustLoss(nn.Module):
         return f"{self.formula!r}, {weight}ignore_index={self.ignore_index}, reduction={self.reduction!r}"
 
 
-class IMAELoss(RobustLoss):
-    """:func:`imae_ext.imae_loss` as a module; options of :class:`RobustLoss`.
+_named = with_options_of(RobustLoss)
 
-    ``T`` in [0, 30], ``eps`` 0 or in [1e-30, 1].
-    """
+
+class IMAELoss(RobustLoss):
+    """:func:`imae_ext.imae_loss` as a module; options of :class:`RobustLoss`."""
 
     T, eps = _parameter("T"), _parameter("eps")
 
-    def __init__(
-        self,
-        T: float = 8.0,
-        eps: float = 1e-8,
-        *,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(IMAE(T, eps), weight=weight, ignore_index=ignore_index, reduction=reduction)
+    @_named
+    def __init__(self, T: float = 8.0, eps: float = 1e-8, **options: Unpack[Options]) -> None:
+        super().__init__(IMAE(T, eps), **options)
 
 
 class CCELoss(RobustLoss):
     """:func:`imae_ext.cce_loss` as a module; options of :class:`RobustLoss`."""
 
-    def __init__(
-        self,
-        *,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(CCE(), weight=weight, ignore_index=ignore_index, reduction=reduction)
+    @_named
+    def __init__(self, **options: Unpack[Options]) -> None:
+        super().__init__(CCE(), **options)
 
 
 class MAELoss(RobustLoss):
     """:func:`imae_ext.mae_loss` as a module; options of :class:`RobustLoss`."""
 
-    def __init__(
-        self,
-        *,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(MAE(), weight=weight, ignore_index=ignore_index, reduction=reduction)
+    @_named
+    def __init__(self, **options: Unpack[Options]) -> None:
+        super().__init__(MAE(), **options)
+
+
+class MSELoss(RobustLoss):
+    """:func:`imae_ext.mse_loss` as a module; options of :class:`RobustLoss`."""
+
+    @_named
+    def __init__(self, **options: Unpack[Options]) -> None:
+        super().__init__(MSE(), **options)
 
 
 class GCELoss(RobustLoss):
-    """:func:`imae_ext.gce_loss` as a module: ``q`` in (0, 1]; options of :class:`RobustLoss`."""
+    """:func:`imae_ext.gce_loss` as a module; options of :class:`RobustLoss`."""
 
     q = _parameter("q")
 
-    def __init__(
-        self,
-        q: float = 0.7,
-        *,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(GCE(q), weight=weight, ignore_index=ignore_index, reduction=reduction)
+    @_named
+    def __init__(self, q: float = 0.7, **options: Unpack[Options]) -> None:
+        super().__init__(GCE(q), **options)
 
 
 class DMLoss(RobustLoss):
-    """:func:`imae_ext.dm_loss` as a module; options of :class:`RobustLoss`.
-
-    ``beta`` in [0, 16], ``lambd`` 0 or in [0.01, 16], ``eps`` 0 or in [1e-30, 1].
-    """
+    """:func:`imae_ext.dm_loss` as a module; options of :class:`RobustLoss`."""
 
     beta, lambd, eps = _parameter("beta"), _parameter("lambd"), _parameter("eps")
 
-    def __init__(
-        self,
-        beta: float = 8.0,
-        lambd: float = 0.5,
-        eps: float = 1e-8,
-        *,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(DM(beta, lambd, eps), weight=weight, ignore_index=ignore_index, reduction=reduction)
+    @_named
+    def __init__(self, beta: float = 8.0, lambd: float = 0.5, eps: float = 1e-8, **options: Unpack[Options]) -> None:
+        super().__init__(DM(beta, lambd, eps), **options)
+
+
+class RCELoss(RobustLoss):
+    """:func:`imae_ext.rce_loss` as a module; options of :class:`RobustLoss`."""
+
+    A = _parameter("A")
+
+    @_named
+    def __init__(self, A: float = -math.log(1e-4), **options: Unpack[Options]) -> None:
+        super().__init__(RCE(A), **options)
 
 
 class SCELoss(RobustLoss):
-    """:func:`imae_ext.sce_loss` as a module: ``alpha`` CCE and ``beta`` RCE; options of :class:`RobustLoss`."""
+    """:func:`imae_ext.sce_loss` as a module; options of :class:`RobustLoss`."""
 
     alpha, beta = _coefficient(0), _coefficient(1)
 
-    def __init__(
-        self,
-        alpha: float = 0.1,
-        beta: float = 1.0,
-        *,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(SCE(alpha, beta), weight=weight, ignore_index=ignore_index, reduction=reduction)
+    @_named
+    def __init__(self, alpha: float = 0.1, beta: float = 1.0, **options: Unpack[Options]) -> None:
+        super().__init__(SCE(alpha, beta), **options)
 
 
 class NCELoss(RobustLoss):
     """:func:`imae_ext.nce_loss` as a module; options of :class:`RobustLoss`."""
 
-    def __init__(
-        self,
-        *,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(NCE(), weight=weight, ignore_index=ignore_index, reduction=reduction)
+    @_named
+    def __init__(self, **options: Unpack[Options]) -> None:
+        super().__init__(NCE(), **options)
 
 
 class FocalLoss(RobustLoss):
-    """:func:`imae_ext.focal_loss` as a module: ``gamma`` in [0, 64]; options of :class:`RobustLoss`."""
+    """:func:`imae_ext.focal_loss` as a module; options of :class:`RobustLoss`."""
 
     gamma = _parameter("gamma")
 
-    def __init__(
-        self,
-        gamma: float = 2.0,
-        *,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(Focal(gamma), weight=weight, ignore_index=ignore_index, reduction=reduction)
+    @_named
+    def __init__(self, gamma: float = 2.0, **options: Unpack[Options]) -> None:
+        super().__init__(Focal(gamma), **options)
+
+
+class TaylorCELoss(RobustLoss):
+    """:func:`imae_ext.taylor_ce_loss` as a module; options of :class:`RobustLoss`."""
+
+    t = _parameter("t")
+
+    @_named
+    def __init__(self, t: int = 2, **options: Unpack[Options]) -> None:
+        super().__init__(TaylorCE(t), **options)
+
+
+class AGCELoss(RobustLoss):
+    """:func:`imae_ext.agce_loss` as a module; options of :class:`RobustLoss`."""
+
+    a, q = _parameter("a"), _parameter("q")
+
+    @_named
+    def __init__(self, a: float = 1.0, q: float = 2.0, **options: Unpack[Options]) -> None:
+        super().__init__(AGCE(a, q), **options)
+
+
+class AULLoss(RobustLoss):
+    """:func:`imae_ext.aul_loss` as a module; options of :class:`RobustLoss`."""
+
+    a, q = _parameter("a"), _parameter("q")
+
+    @_named
+    def __init__(self, a: float = 1.5, q: float = 0.9, **options: Unpack[Options]) -> None:
+        super().__init__(AUL(a, q), **options)
+
+
+class AELLoss(RobustLoss):
+    """:func:`imae_ext.ael_loss` as a module; options of :class:`RobustLoss`."""
+
+    a = _parameter("a")
+
+    @_named
+    def __init__(self, a: float = 2.5, **options: Unpack[Options]) -> None:
+        super().__init__(AEL(a), **options)
+
+
+class LabelSmoothingLoss(RobustLoss):
+    """:func:`imae_ext.label_smoothing_loss` as a module; options of :class:`RobustLoss`."""
+
+    eps = _parameter("eps")
+
+    @_named
+    def __init__(self, eps: float = 0.1, **options: Unpack[Options]) -> None:
+        super().__init__(LabelSmoothing(eps), **options)

@@ -1,12 +1,16 @@
 """The operators torch.ops.imae_ext.* and their derivative.
 
 mean and sum of float32, bfloat16 and float64 logits write the gradient in the forward pass; backward hands that buffer
-over, scaled by grad_output if it is not 1. The other cases save four numbers a row, and backward reads the logits
+over, scaled by grad_output if it is not 1. The other cases save each row's coefficients, and backward reads the logits
 again: grad_output differs from row to row (none), the divisor is known only at the end (normalized), or a loss scale
 must be applied before rounding (float16).
 
+A row that does not count, since its label is ignored or it weighs nothing, has a gradient of exactly 0 whatever comes
+from above: 0 times an upstream gradient of inf or NaN, as of a sum divided by a count of 0, would be NaN and end in
+every weight of a model. So whatever multiplies a gradient knows which rows count.
+
 Whatever the kernels cannot differentiate goes through the reference, which is right to any order: a gradient that is
-itself differentiated, the transforms of torch.func, forward mode, and class weights that want a gradient.
+itself differentiated, the transforms of torch.func, forward mode, and weights that want a gradient.
 """
 
 from __future__ import annotations
@@ -15,12 +19,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
 
-from . import checks, reference
+from . import _torch, checks, reference
 from .checks import REDUCTIONS
-from .formulas import Loss, unpack
+from .formulas import Formula, unpack
 
 _op = torch.ops.imae_ext
 _forward = _op.forward.default
@@ -33,23 +36,34 @@ _backward = _op.backward.default
 _scale = _op.scale_.default
 _row_stats = _op.row_stats.default
 
-_transforming = torch._C._are_functorch_transforms_active  # inside torch.func.grad, vmap, ...
-_is_batch = torch._C._functorch.is_legacy_batchedtensor  # several grad_outputs: is_grads_batched
-_unwrap = torch._C._functorch.unwrap_if_dead  # logits that outlived the transform they were made in
-_saving_hooks = torch._C._autograd._top_saved_tensors_default_hooks  # of checkpointing and offloading
 _compiling = torch.compiler.is_compiling
 
 Pair = tuple[Tensor, Tensor]
-Options = tuple[Loss, Tensor | None, int, str]  # formula, weight, ignore_index, reduction
+# formula, weight, sample_weight, ignore_index, reduction: the order that they have everywhere
+Options = tuple[Formula, Tensor | None, Tensor | None, int, str]
 
 
-def _one_pass(logits: Tensor, code: int) -> bool:
-    return code in (REDUCTIONS["mean"], REDUCTIONS["sum"]) and logits.dtype is not torch.float16
+def _one_pass(logits: Tensor, reduction: str) -> bool:
+    return reduction in ("mean", "sum") and logits.dtype is not torch.float16
+
+
+def _arguments(logits: Tensor, target: Tensor, options: Options) -> tuple[Any, ...]:
+    """Return what the operators of a loss take."""
+    formula, weight, sample_weight, ignore_index, reduction = options
+    return logits, target, formula.packed, weight, sample_weight, ignore_index, REDUCTIONS[reduction]
 
 
 def _reference(logits: Tensor, target: Tensor, options: Options) -> Tensor:
-    formula, weight, ignore_index, reduction = options
-    return reference.robust_loss(logits, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction)
+    formula, weight, sample_weight, ignore_index, reduction = options
+    return reference.robust_loss(
+        logits,
+        target,
+        formula,
+        weight=weight,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+    )
 
 
 def _differentiable_gradient(logits: Tensor, target: Tensor, options: Options, grad_output: Tensor) -> Tensor:
@@ -57,9 +71,12 @@ def _differentiable_gradient(logits: Tensor, target: Tensor, options: Options, g
     return grad
 
 
-def _scaled(grad: Tensor, grad_output: Tensor) -> Tensor:
-    """Do what scale_ does, rounding once, but not in place."""
-    return (grad.to(grad_output.dtype) * grad_output).to(grad.dtype)
+def _scaled(grad: Tensor, grad_output: Tensor, target: Tensor, options: Options) -> Tensor:
+    """Do what scale_ does, rounding once, but not in place and in plain PyTorch."""
+    _, weight, sample_weight, ignore_index, _ = options
+    counts = reference.row_weights(target, weight, sample_weight, ignore_index, grad_output.dtype) != 0
+    product = grad.to(grad_output.dtype) * grad_output
+    return torch.where(counts.unsqueeze(min(1, grad.dim() - 1)), product, 0.0).to(grad.dtype)
 
 
 class _Loss(torch.autograd.Function):
@@ -71,29 +88,29 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, options: Options) -> Tensor:
-        formula, weight, ignore_index, reduction = options
-        code = REDUCTIONS[reduction]
-        ctx.options = options
-        if _one_pass(logits, code):
-            ctx.save_for_backward(logits, target, weight)
-            loss, grad = _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
-            hooks = _saving_hooks(False)
+        _, weight, sample_weight, _, reduction = ctx.options = options
+        arguments = _arguments(logits, target, options)
+        if _one_pass(logits, reduction):
+            ctx.save_for_backward(logits, target, weight, sample_weight)
+            loss, grad = _forward_backward(*arguments)
+            hooks = _torch.saving_hooks(False)
             ctx.grad, ctx.unpack = (hooks[0](grad), hooks[1]) if hooks else (grad, None)
+            ctx.target = None if hooks else target  # also outside the saved tensors, for the same reason
             ctx.one_pass = True
         else:
-            loss, rows, divisor = _forward_save(logits, target, weight, formula.packed, code, ignore_index)
-            ctx.save_for_backward(logits, target, weight, rows, divisor)
+            loss, rows, divisor = _forward_save(*arguments)
+            ctx.save_for_backward(logits, target, weight, sample_weight, rows, divisor)
             ctx.one_pass = False
         return loss  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, None]:
-        formula, weight, ignore_index, reduction = ctx.options
+        _, weight, sample_weight, ignore_index, _ = options = ctx.options
         if torch.is_grad_enabled():  # create_graph
             logits, target, *_ = ctx.saved_tensors
-            return _differentiable_gradient(logits, target, ctx.options, grad_output), None, None
+            return _differentiable_gradient(logits, target, options, grad_output), None, None
         if not ctx.one_pass:
-            logits, target, _, rows, divisor = ctx.saved_tensors
+            logits, target, *_, rows, divisor = ctx.saved_tensors
             try:
                 return _backward(logits, target, rows, divisor, grad_output, ignore_index), None, None
             except RuntimeError:
@@ -101,31 +118,31 @@ class _Loss(torch.autograd.Function):
                 _ask_for_memory(logits)
                 raise
         grad, ctx.grad = ctx.grad, None
+        target, ctx.target = ctx.target, None
         if grad is None:  # a second backward through a retained graph; the first one gave the buffer away
-            logits, target, weight = ctx.saved_tensors
-            code = REDUCTIONS[reduction]
-            _, grad = _forward_backward(logits, target, weight, formula.packed, code, ignore_index)
+            logits, target, *_ = ctx.saved_tensors
+            _, grad = _forward_backward(*_arguments(logits, target, options))
         elif ctx.unpack:
-            return _scaled(ctx.unpack(grad), grad_output), None, None
+            target = ctx.saved_tensors[1]
+            return _scaled(ctx.unpack(grad), grad_output, target, options), None, None
         try:
-            _scale(grad, grad_output)
+            _scale(grad, grad_output, target, weight, sample_weight, ignore_index)
         except RuntimeError:
-            if not _is_batch(grad_output):
+            if not _torch.is_batch(grad_output):
                 raise
-            grad = _scaled(grad, grad_output)
+            grad = _scaled(grad, grad_output, target, options)
         return grad, None, None
 
 
-# Function.apply without what it does for torch.func's transforms, which never get here: a seventh of a small call.
-_apply = super(torch.autograd.Function, _Loss).apply
+_apply = _torch.apply_of(_Loss)  # torch.func's transforms never get here
 
 
 # --- for torch.compile and export: operators with a derivative of their own -----------------------------------------
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    logits, target, weight, ctx.packed, ctx.code, ctx.ignored = inputs
-    ctx.save_for_backward(logits, target, weight, *output[1:])
+    logits, target, ctx.packed, weight, sample_weight, ctx.ignored, ctx.code = inputs
+    ctx.save_for_backward(logits, target, weight, sample_weight, *output[1:])
     ctx.set_materialize_grads(False)
 
 
@@ -134,15 +151,15 @@ def _derivative(ctx: Any, grad_output: Tensor | None, *others: Tensor | None) ->
         raise RuntimeError("imae_ext: the traced operators have a derivative of the loss alone")
     grad = None
     if grad_output is not None:
-        logits, target, weight, *found = ctx.saved_tensors
+        logits, target, weight, sample_weight, *found = ctx.saved_tensors
+        options = unpack(ctx.packed), weight, sample_weight, ctx.ignored, list(REDUCTIONS)[ctx.code]
         if torch.is_grad_enabled():  # create_graph
-            options = unpack(ctx.packed), weight, ctx.ignored, list(REDUCTIONS)[ctx.code]
             grad = _differentiable_gradient(logits, target, options, grad_output)
         elif len(found) == 1:
-            grad = _scaled(found[0], grad_output)
+            grad = _scaled(found[0], grad_output, target, options)
         else:
             grad = _backward(logits, target, *found, grad_output, ctx.ignored)
-    return grad, None, None, None, None, None
+    return grad, None, None, None, None, None, None
 
 
 for _name in ("traced_forward_backward", "traced_forward_save"):
@@ -155,13 +172,13 @@ _MAY_KEEP_GRADIENT = torch.__version__ >= "2.13"
 
 
 def _traced(logits: Tensor, target: Tensor, options: Options) -> Tensor:
-    formula, weight, ignore_index, reduction = options
+    formula, weight, sample_weight, ignore_index, reduction = options
     checks.check_options(formula, reduction, ignore_index)
-    checks.check_tensors(logits, target, weight)
-    arguments = (logits, target, weight, formula.packed, REDUCTIONS[reduction], ignore_index)
+    checks.check_tensors(logits, target, weight, sample_weight)
+    arguments = _arguments(logits, target, options)
     if not torch.is_grad_enabled():
         return cast(Tensor, _forward(*arguments))
-    one_pass = _MAY_KEEP_GRADIENT and _one_pass(logits, REDUCTIONS[reduction])
+    one_pass = _MAY_KEEP_GRADIENT and _one_pass(logits, reduction)
     return cast(Tensor, (_traced_forward_backward if one_pass else _traced_forward_save)(*arguments)[0])
 
 
@@ -175,18 +192,21 @@ def _ask_for_memory(logits: Tensor) -> None:
 _REFUSALS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 
+def _wants_grad(weight: Tensor | None) -> bool:
+    return weight is not None and getattr(weight, "requires_grad", False)
+
+
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     """Compute the loss, differentiable with respect to the logits."""
-    formula, weight, ignore_index, reduction = options
-    trained_weight = weight is not None and getattr(weight, "requires_grad", False)
-    if trained_weight or _transforming() or forward_ad._current_level >= 0:
+    _, weight, sample_weight, _, _ = options = checks.plain(options)
+    if _wants_grad(weight) or _wants_grad(sample_weight) or _torch.transforming() or _torch.in_forward_mode():
         return _reference(logits, target, options)
     if _compiling():
         return _traced(logits, target, options)
     try:
         if logits.requires_grad and torch.is_grad_enabled():
-            return _apply(_unwrap(logits), target, options)  # type: ignore[no-any-return,no-untyped-call]
-        value: Tensor = _forward(logits, target, weight, formula.packed, REDUCTIONS[reduction], ignore_index)
+            return _apply(_torch.unwrap(logits), target, options)  # type: ignore[no-any-return]
+        value: Tensor = _forward(*_arguments(logits, target, options))
         return value
     except _REFUSALS:
         checks.check(logits, target, *options)
@@ -197,21 +217,25 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
 
 def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor | None) -> Pair:
     """Compute the loss and its gradient, into `out` if given, outside autograd."""
-    formula, weight, ignore_index, reduction = options
+    *_, ignore_index, reduction = options = checks.plain(options)
+    if _compiling():  # what is refused while tracing can be said; later, it could not
+        checks.check(logits, target, *options)
+        if out is not None:
+            checks.check_out(logits, out)
     try:
         logits = logits.detach()
-        code = REDUCTIONS[reduction]
+        arguments = _arguments(logits, target, options)
         if reduction == "normalized":
-            if out is not None and not _compiling():
+            if out is not None:
                 checks.check_out(logits, out)
-            value, *rows = _forward_save(logits, target, weight, formula.packed, code, ignore_index)
+            value, *rows = _forward_save(*arguments)
             grad = _backward(logits, target, *rows, torch.ones_like(value), ignore_index)
             return value, grad if out is None else out.copy_(grad)
         if out is None:
-            return cast(Pair, _forward_backward(logits, target, weight, formula.packed, code, ignore_index))
+            return cast(Pair, _forward_backward(*arguments))
         if out.requires_grad:
             checks.check_out(logits, out)
-        value = _forward_backward_out(logits, target, weight, formula.packed, code, ignore_index, out)
+        value = _forward_backward_out(*arguments, out)
         if not _compiling():
             increment_version(out)  # so that autograd notices if it had saved the buffer
         return value, out
@@ -224,10 +248,14 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
         raise
 
 
-def row_stats(logits: Tensor, target: Tensor, formula: Loss, ignore_index: int) -> Pair:
+def row_stats(logits: Tensor, target: Tensor, formula: Formula, ignore_index: int) -> Pair:
     """Compute p_y and the example weight of each row."""
+    if type(ignore_index) is not int:
+        ignore_index = checks.as_label(ignore_index)
+    if _compiling():
+        checks.check(logits, target, formula, None, None, ignore_index, "normalized")
     try:
         return cast(Pair, _row_stats(logits.detach(), target, formula.packed, ignore_index))
     except _REFUSALS:
-        checks.check(logits, target, formula, None, ignore_index, "normalized")
+        checks.check(logits, target, formula, None, None, ignore_index, "normalized")
         raise

@@ -121,8 +121,8 @@ def test_compiled_call_refuses_what_eager_refuses():
         compiled(logits, target.float(), FORMULA)
     with pytest.raises((IndexError, RuntimeError), match="imae_ext"):
         compiled(logits, target + 5, FORMULA)
-    with pytest.raises(RuntimeError, match=r"csrc/ops\.cpp") as error:
-        op.forward(logits, target + 5, None, FORMULA.packed, 1, -100)
+    with pytest.raises(RuntimeError, match=r"csrc/cpu/backend\.cpp") as error:
+        op.forward(logits, target + 5, FORMULA.packed, None, None, -100, 1)
     assert str(Path(__file__).parents[1]) not in str(error.value)  # not where it was built
 
 
@@ -213,7 +213,7 @@ def test_gradient_penalty_through_a_graph_that_runs_eagerly(reduction, formula):
 def test_derivative_of_a_traced_gradient_is_refused():
     logits, target = batch()
     leaf = logits.clone().requires_grad_()
-    loss, grad = op.traced_forward_backward(leaf, target, None, FORMULA.packed, 1, -100)
+    loss, grad = op.traced_forward_backward(leaf, target, FORMULA.packed, None, None, -100, 1)
     with pytest.raises(RuntimeError, match="derivative of the loss alone"):
         (loss + grad.square().sum()).backward()
 
@@ -263,6 +263,7 @@ def test_opcheck(dtype, layout):
     logits, target = layouts(dtype)[layout]
     C = logits.shape[min(1, logits.dim() - 1)]
     weight = torch.linspace(0.5, 1.5, C, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+    samples = torch.linspace(0.5, 1.5, target.numel(), dtype=weight.dtype).view(target.shape)
     packed = FORMULA.packed
     checked = set()
 
@@ -271,16 +272,17 @@ def test_opcheck(dtype, layout):
         opcheck(getattr(op, name).default, arguments, test_utils=TESTS)
 
     for code in (0, 1, 2):
-        check("forward", logits, target, weight, packed, code, -100)
-        check("forward_backward", logits, target, None, packed, code, -100)
-    check("forward", logits, target, None, packed, 3, -100)
-    check("forward_backward_out", logits, target, weight, packed, 1, -100, torch.empty_like(logits))
-    check("forward_save", logits, target, weight, packed, 3, -100)
-    loss, rows, divisor = op.forward_save(logits, target, None, packed, 0, -100)
-    check("traced_forward_backward", logits, target, weight, packed, 1, -100)
-    check("traced_forward_save", logits, target, weight, packed, 0, -100)
+        check("forward", logits, target, packed, weight, samples, -100, code)
+        check("forward_backward", logits, target, packed, None, None, -100, code)
+    check("forward", logits, target, packed, None, samples, -100, 3)
+    check("forward_backward_out", logits, target, packed, weight, samples, -100, 1, torch.empty_like(logits))
+    check("forward_save", logits, target, packed, weight, samples, -100, 3)
+    loss, rows, divisor = op.forward_save(logits, target, packed, None, None, -100, 0)
+    check("traced_forward_backward", logits, target, packed, weight, samples, -100, 1)
+    check("traced_forward_save", logits, target, packed, weight, samples, -100, 0)
     check("backward", logits, target, rows, divisor, torch.ones_like(loss), -100)
-    check("scale_", torch.ones_like(logits, memory_format=torch.contiguous_format), loss.new_tensor(3.0))
+    grad = torch.ones_like(logits, memory_format=torch.contiguous_format)
+    check("scale_", grad, loss.new_tensor(3.0), target, weight, samples, -100)
     check("row_stats", logits, target, packed, -100)
     registered = {
         name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if name.startswith("imae_ext::")

@@ -67,7 +67,7 @@ class MyFormula(imae_ext.IMAE):
 
 NO_FORMULAS = {
     "subclass": (lambda: MyFormula(8.0), TypeError, "no formula MyFormula"),
-    "base": (imae_ext.Loss, TypeError, "take one, such as"),
+    "base": (imae_ext.Formula, TypeError, "take one, such as"),
     "names": (lambda: imae_ext.Combination(((1.0, "CCE"),)), TypeError, "pairs of a coefficient and a formula"),
     "no_pairs": (lambda: imae_ext.Combination((imae_ext.CCE(),)), TypeError, r"formula, got CCE\(\)"),
     "beyond_floats": (lambda: imae_ext.IMAE(10**400), ValueError, "expected a finite number for T"),

@@ -62,7 +62,15 @@ def test_target_out_of_range_in_row_stats():
 
 def test_labels_on_a_gpu_are_looked_at_only_when_debugging(monkeypatch):
     """On a device without values, where a look at them is an error of its own."""
-    arguments = torch.empty(4, 3, device="meta"), torch.zeros(4, device="meta").long(), FORMULA, None, -100, "mean"
+    arguments = (
+        torch.empty(4, 3, device="meta"),
+        torch.zeros(4, device="meta").long(),
+        FORMULA,
+        None,
+        None,
+        -100,
+        "mean",
+    )
     checks.check(*arguments)
     monkeypatch.setenv("IMAE_EXT_DEBUG", "1")
     with pytest.raises(RuntimeError, match="meta"):
@@ -91,7 +99,7 @@ def test_more_classes_than_32_bits_count(entry):
 def test_scaling_what_is_no_gradient(of, by):
     grad = torch.ones(4, 8)
     with pytest.raises(RuntimeError, match="imae_ext: refused"):
-        torch.ops.imae_ext.scale_(of(grad), by)
+        torch.ops.imae_ext.scale_(of(grad), by, torch.zeros(4, dtype=torch.long), None, None, -100)
     assert (grad == 1).all()
 
 
@@ -103,7 +111,10 @@ def test_minus_hundred_is_out_of_range_when_it_is_not_ignored():
 
 
 TYPE_ERRORS = {
-    "integer_logits": ({"logits": torch.zeros(8, 5).long()}, r"logits .*dtype .*float32.* got torch\.int64$"),
+    "integer_logits": (
+        {"logits": torch.zeros(8, 5).long()},
+        r"logits .*dtype .*float32.* got torch\.int64; pass logits\.float\(\)$",
+    ),
     "swapped": (
         {"logits": torch.zeros(8).long(), "target": torch.zeros(8, 5)},
         r"logits .*dtype .* got torch\.int64; the logits come first",
@@ -114,7 +125,10 @@ TYPE_ERRORS = {
     "list_target": ({"target": [0] * 8}, r"target .*Tensor.* got list"),
     "float_target": ({"target": torch.zeros(8)}, r"target .*int64.*int32.* got torch\.float32; .*target\.long\(\)"),
     "short_target": ({"target": torch.zeros(8).short()}, r"target .*int64.*int32.* got torch\.int16; .*\.long\(\)"),
-    "probabilities": ({"target": torch.zeros(8, 5)}, r"target .*int64.*int32.* got torch\.float32.*probabilities"),
+    "probabilities": (
+        {"target": torch.full((8, 5), 0.2)},
+        r"target .*int64.*int32.* got torch\.float32.*probabilities",
+    ),
     "integer_weight": ({"weight": torch.ones(5).long()}, r"weight .*got torch\.int64"),
     "list_weight": ({"weight": [1.0] * 5}, r"weight .*Tensor.* got list"),
     "formula_by_name": ({"formula": "IMAE"}, r"formula.* got 'IMAE'"),
@@ -123,7 +137,7 @@ TYPE_ERRORS = {
 VALUE_ERRORS = {
     "short_target": ({"target": torch.zeros(7).long()}, r"target of shape \(8,\), got \(7,\) .*dimension 1\)$"),
     "column_target": ({"target": torch.zeros(8, 1).long()}, r"target of shape \(8,\), got \(8, 1\).*squeeze\(1\)"),
-    "one_hot": ({"target": torch.zeros(8, 5).long()}, r"target of shape \(8,\), got \(8, 5\).*argmax\(1\)"),
+    "one_hot": ({"target": torch.eye(5).repeat(2, 1)[:8].long()}, r"target of shape \(8,\), got \(8, 5\).*argmax\(1\)"),
     "scalar_target": ({"target": torch.tensor(0)}, r"target of shape \(8,\), got \(\)"),
     "vector_needs_scalar": (
         {"logits": torch.zeros(5), "target": torch.zeros(1).long()},

@@ -156,19 +156,19 @@ PROGRAM = """
 #include <cstdio>
 #include <initializer_list>
 #include "csrc/cuda/entries.h"
-#include "csrc/loss.h"
+#include "csrc/prepare.h"
 
 int main() {
-  const double formula[] = {imae::kIMAE, 1, 8, 1e-8};
+  const double formula[] = {double(imae::FormulaId::kIMAE), 1, 8, 1e-8};
   imae::Forward forward;
   imae::Backward backward;
-  forward.loss = &imae::prepare(formula, 4);
+  forward.formula = &imae::prepare(formula, 4);
   int64_t label = 0;
   forward.target = backward.target = &label;
   forward.N = backward.N = 1;
   for (int64_t C : {8, 60, 400, 1000, 2000, 20000, 100000, 1000000}) {
     forward.C = backward.C = forward.logits_view.outer_stride = backward.logits_view.outer_stride = C;
-    std::printf("%d %d\\n", imae::cuda_float32.forward(forward, {}, nullptr),
+    std::printf("%d %d\\n", imae::cuda_float32.forward(forward, {}, nullptr, nullptr),
                 imae::cuda_float32.backward(backward, nullptr));
   }
 }
@@ -179,7 +179,7 @@ def test_a_card_that_does_not_answer_is_an_error(objects, tmp_path):
     """As with a driver that is too old for the runtime."""
     (tmp_path / "main.cpp").write_text(PROGRAM)
     libraries = [f"-L{TOOLKIT / name}" for name in ("lib64", "lib") if (TOOLKIT / name).is_dir()]
-    sources = [str(tmp_path / "main.cpp"), str(ROOT / "csrc/loss.cpp"), str(objects["float32"])]
+    sources = [str(tmp_path / "main.cpp"), str(ROOT / "csrc/prepare.cpp"), str(objects["float32"])]
     linked = [*libraries, "-lcudart_static", "-lrt", "-lpthread", "-ldl"]
     subprocess.run(["g++", "-std=c++20", f"-I{ROOT}", *sources, *linked, "-o", str(tmp_path / "program")], check=True)
     hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}

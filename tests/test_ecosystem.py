@@ -32,6 +32,8 @@ def examples() -> list[tuple[str, str]]:
 
 
 def run(code: str) -> dict:
+    for package in re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE):
+        pytest.importorskip(package)  # tests/ecosystem has them all
     namespace: dict = {"__name__": "example"}
     exec(compile(code, str(DOCUMENT), "exec"), namespace)
     return namespace
@@ -51,7 +53,8 @@ def test_documented_example_runs(heading, code):
 
 def test_every_tool_has_its_example():
     headings = {heading for heading, _ in examples()}
-    assert {"torch.compile", "transformers", "Lightning", "timm", "DistributedDataParallel"} <= headings
+    tools = {"torch.compile", "transformers", "TRL", "Lightning", "skorch", "timm", "DistributedDataParallel"}
+    assert tools <= headings
 
 
 # --- other packages, by their signatures ------------------------------------------------------------------------

@@ -33,9 +33,9 @@ def values(name: str, low: float, high: float, low_is_open: bool, zero_too: bool
 def corners() -> list[Spec]:
     return [
         Spec.of(name, **dict(zip((p["name"] for p in parameters), corner, strict=True)))
-        for name, _, margin, parameters in (_extension.compiled.formulas() if _extension.compiled else [])
+        for name, _, needs_all_logits, parameters in (_extension.compiled.formulas() if _extension.compiled else [])
         for corner in product(*(values(**p) for p in parameters))
-        if margin
+        if not needs_all_logits
     ]
 
 

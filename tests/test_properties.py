@@ -39,7 +39,7 @@ class Call:
         return torch.Generator().manual_seed(self.seed)
 
     @functools.cached_property
-    def formula(self) -> imae_ext.Loss:
+    def formula(self) -> imae_ext.Formula:
         return built(self.spec)
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -72,7 +72,7 @@ class Call:
 
 
 @functools.cache
-def built(spec: Spec) -> imae_ext.Loss:
+def built(spec: Spec) -> imae_ext.Formula:
     return spec.build()
 
 

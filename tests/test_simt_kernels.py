@@ -253,7 +253,7 @@ def test_row_statistics(kernels, case):
     made = kernels.forward(logits, target, tuple(case.formula.build().packed), stats=True)
     stats = expected(case.formula, logits, target, reduction="none").table
     kept = target.reshape(-1) != -100
-    for name, wanted in (("p", stats.p_y), ("weight", stats.weight)):
+    for name, wanted in (("p", stats.p_y), ("example_weight", stats.weight)):
         got = made[name].reshape(-1)
         assert (got[~kept] == 0).all()
         relative = 1e-12 if case.dtype == torch.float64 else 2e-5
@@ -269,8 +269,52 @@ def test_scale(kernels, dtype, offset):
         wanted = store.clone()
         wanted[offset : offset + count] *= by
         factor = torch.tensor(by, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
-        kernels.scale_(store[offset : offset + count], factor)
+        kernels.scale_(store[offset : offset + count], factor, torch.zeros((), dtype=torch.long))
         assert torch.equal(store, wanted)
+
+
+INF, NAN = float("inf"), float("nan")
+LEFT_OUT_SHAPES = [(300, 5), (37, 37), (9, 700), (4, 30, 6, 6), (40, 6), (3, 9001)]
+
+
+def problem_with_rows_left_out(dtype, shape, seed=0):
+    """Ignored labels, and a class of weight 0; the logits there are not finite."""
+    logits = torch.randn(shape).to(dtype)
+    target = torch.randint(shape[1], (*shape[:1], *shape[2:]))
+    target.view(-1)[::3] = -100
+    target.view(-1)[1] = 3
+    weight = torch.rand(shape[1], dtype=torch.float64 if dtype == torch.float64 else torch.float32) + 0.5
+    weight[3] = 0
+    out = ((target == -100) | (target == 3)).unsqueeze(1).expand(shape)
+    filler = torch.tensor([INF, NAN, -INF], dtype=dtype)[torch.arange(out.numel()).reshape(shape) % 3]
+    return torch.where(out, filler, logits), target, weight, out
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", LEFT_OUT_SHAPES, ids=str)
+@pytest.mark.parametrize("name", [None, *FORCED])
+def test_rows_left_out_are_0_whatever_comes_from_above(kernels, dtype, shape, name):
+    """Written in one pass and scaled, or from saved coefficients; other rows are the gradient times the factor."""
+    kernels.machine = ORDERS[2]
+    logits, target, weight, out = problem_with_rows_left_out(dtype, shape)
+    packed = tuple(FORMULAS[4].build().packed)
+    options = {"class_weight": weight, "reduction": MEAN}
+    with tier(name):
+        made = kernels.forward(logits, target, packed, grad=True, **options)
+        saved = kernels.forward(logits, target, packed, save=True, **options)
+        values = kernels.forward(logits, target, packed, class_weight=weight, reduction=NONE)["loss"]
+        assert made["loss"].isfinite() and torch.equal(saved["loss"], made["loss"])
+        assert (made["grad"][out] == 0).all() and made["grad"][~out].isfinite().all()
+        assert (values == 0).eq(out[:, 0]).all()
+        once = kernels.backward(logits, target, saved, torch.ones_like(saved["loss"]))
+        for value in (INF, -INF, NAN, 0.0, 1.0, 2.0):
+            factor = torch.full_like(saved["loss"], value)
+            scaled = made["grad"].clone()
+            kernels.scale_(scaled, factor, target, class_weight=weight)
+            for grad in (scaled, kernels.backward(logits, target, saved, factor)):
+                assert (grad[out] == 0).all(), value
+                near = 4 * torch.finfo(dtype).eps
+                torch.testing.assert_close(grad[~out], (once * value)[~out], rtol=near, atol=1e-6, equal_nan=True)
 
 
 def test_every_tier_was_chosen(kernels):

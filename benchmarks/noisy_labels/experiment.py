@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 import imae_ext
-from imae_ext.formulas import Loss
+from imae_ext.formulas import Formula
 
 from .data import digits
 from .measures import Measures
@@ -15,7 +15,7 @@ from .training import Recipe, Result, train
 
 NOISE_RATE = 0.4
 
-LOSSES: dict[str, Loss] = {
+LOSSES: dict[str, Formula] = {
     "CCE": imae_ext.CCE(),
     "MAE": imae_ext.MAE(),
     "GCE": imae_ext.GCE(),

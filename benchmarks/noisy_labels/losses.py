@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 
 import imae_ext
-from imae_ext.formulas import Formula, Loss
+from imae_ext.formulas import Formula, SingleFormula
 
 from .baselines import Backward, Baseline, BootstrapHard, BootstrapSoft, Forward, NoiseAdaptation
 from .methods import METHODS, Method
 
-Objective = Loss | Baseline | Method
+Objective = Formula | Baseline | Method
 Maker = Callable[..., Objective]
 
 FUSED: tuple[Maker, ...] = (
@@ -93,9 +93,9 @@ def _read(node: ast.expr) -> Objective:
     raise ValueError(f"expected names, name=number in parentheses, + and *, got {ast.unparse(node)!r}")
 
 
-def _fused(node: ast.expr) -> Loss:
+def _fused(node: ast.expr) -> Formula:
     loss = _read(node)
-    if not isinstance(loss, Loss):
+    if not isinstance(loss, Formula):
         raise ValueError(f"expected fused losses in a sum, got {label(loss)}, which is plain PyTorch")
     return loss
 
@@ -126,7 +126,7 @@ def _signature(maker: Maker) -> str:
     return f"{maker.__name__}({', '.join(f'{p.name}={_brief(p.default)}' for p in parameters)})"
 
 
-def _short(formula: Formula | Baseline | Method) -> str:
+def _short(formula: SingleFormula | Baseline | Method) -> str:
     changed = [
         f"{field.name}={_brief(getattr(formula, field.name))}"
         for field in fields(formula)  # type: ignore[arg-type]

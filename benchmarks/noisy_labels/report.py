@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import imae_ext
-from imae_ext.formulas import Loss
+from imae_ext.formulas import Formula
 
 from . import archive
 from .archive import Archive, StoredRun
@@ -120,7 +120,7 @@ def markdown(section: Section) -> str:
 
 
 def _has_plain(section: Section) -> bool:
-    return any(not isinstance(result.recipe.formula, Loss) for result in section.results)
+    return any(not isinstance(result.recipe.formula, Formula) for result in section.results)
 
 
 def _notes() -> str:
@@ -151,7 +151,7 @@ def _run_lines(runs: Sequence[StoredRun]) -> Iterator[dict[str, object]]:
 
 
 def _about(recipe: Recipe) -> dict[str, object]:
-    made = "fused" if isinstance(recipe.formula, Loss) else "plain PyTorch"
+    made = "fused" if isinstance(recipe.formula, Formula) else "plain PyTorch"
     return {"loss": recipe.name.rstrip("*"), "made": made, "rate": f"{recipe.learning_rate:g}"}
 
 
@@ -168,8 +168,8 @@ def _draw_weights(archives: Sequence[Archive], folder: Path) -> list[Path]:
     drawn: dict[frozenset[str], Path] = {}
     for one in archives:
         recipes = [run.result.recipe for run in one.runs]
-        formulas = {label(recipe.formula): recipe.formula for recipe in recipes if isinstance(recipe.formula, Loss)}
-        weighing = {name: formula for name, formula in formulas.items() if formula.margin}
+        formulas = {label(recipe.formula): recipe.formula for recipe in recipes if isinstance(recipe.formula, Formula)}
+        weighing = {name: formula for name, formula in formulas.items() if not formula.needs_all_logits}
         if len(weighing) > 1 and frozenset(weighing) not in drawn:
             drawn[frozenset(weighing)] = path = folder / f"{one.name}-weights.png"
             weight_curves(weighing, path)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import imae_ext
 from imae_ext import reference
-from imae_ext.formulas import Loss
+from imae_ext.formulas import Formula
 
 from .runs import one_thread
 from .table import text_table
@@ -47,7 +47,7 @@ def time_step(task: Task, recipe: Recipe, seconds: float) -> list[Share]:
 
     """
     formula = recipe.formula
-    if not isinstance(formula, Loss):
+    if not isinstance(formula, Formula):
         raise ValueError(f"{recipe.name} is plain PyTorch: expected a fused loss to time against its reference")
     device = torch.device(recipe.device)
     dataset = task.dataset().to(device)
@@ -89,7 +89,7 @@ def share_table(shares: Sequence[Share]) -> str:
     return text_table(["loss", *PARTS, "loss of step"], rows)
 
 
-def _contenders(formula: Loss, reduction: str) -> dict[str, LossAndGradient]:
+def _contenders(formula: Formula, reduction: str) -> dict[str, LossAndGradient]:
     def by_autograd(loss_of: Callable[[Tensor, Tensor], Tensor]) -> LossAndGradient:
         def gradient_of(logits: Tensor, target: Tensor) -> Tensor:
             logits = logits.requires_grad_()

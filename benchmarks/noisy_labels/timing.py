@@ -12,7 +12,7 @@ from torch import Tensor
 
 import imae_ext
 from imae_ext import reference
-from imae_ext.formulas import Loss
+from imae_ext.formulas import Formula
 
 from .runs import one_thread
 from .table import text_table
@@ -21,7 +21,7 @@ from .table import text_table
 SHAPES: tuple[tuple[int, int], ...] = ((128, 10), (8192, 10), (2048, 100), (1024, 1000), (64, 32000))
 
 # GCE is the fair comparison: a few operations on the softmax. IMAE's reference computes an integral as well.
-TIMED: dict[str, Loss] = {"GCE": imae_ext.GCE(), "IMAE": imae_ext.IMAE()}
+TIMED: dict[str, Formula] = {"GCE": imae_ext.GCE(), "IMAE": imae_ext.IMAE()}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Timing:
     cross_entropy: float
 
 
-def time_losses(losses: Mapping[str, Loss], shapes: Iterable[tuple[int, int]], seconds: float) -> list[Timing]:
+def time_losses(losses: Mapping[str, Formula], shapes: Iterable[tuple[int, int]], seconds: float) -> list[Timing]:
     """Time each loss for each shape (N, C), on one thread: a busy machine then matters least.
 
     Args:
@@ -48,7 +48,7 @@ def time_losses(losses: Mapping[str, Loss], shapes: Iterable[tuple[int, int]], s
         return [time_loss(name, losses[name], shape, seconds) for shape in shapes for name in losses]
 
 
-def time_loss(name: str, formula: Loss, shape: tuple[int, int], seconds: float) -> Timing:
+def time_loss(name: str, formula: Formula, shape: tuple[int, int], seconds: float) -> Timing:
     """Time a loss fused, by the reference, and F.cross_entropy, in turns, on float32 logits."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(shape, generator=generator).requires_grad_()

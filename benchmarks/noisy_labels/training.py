@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import imae_ext
 from imae_ext import reference
-from imae_ext.formulas import Loss
+from imae_ext.formulas import Formula
 
 from . import augment
 from .data import Dataset
@@ -87,7 +87,7 @@ class Recipe:
             raise ValueError(f"expected a schedule of {', '.join(SCHEDULES)}, got {self.schedule!r}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"expected an optimizer of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
-        if not isinstance(self.formula, Loss) and (self.use_reference or self.reduction != "mean"):
+        if not isinstance(self.formula, Formula) and (self.use_reference or self.reduction != "mean"):
             raise ValueError(f"{self.name} is plain PyTorch: it has no reference, and no reduction but mean")
 
 
@@ -155,7 +155,7 @@ class FusedLoss(Procedure):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        if not isinstance(recipe.formula, Loss):
+        if not isinstance(recipe.formula, Formula):
             raise ValueError(f"{recipe.name} is plain PyTorch: expected its own criterion, got none")
         self.loss_of = reference.robust_loss if recipe.use_reference else imae_ext.robust_loss
         self.formula, self.reduction = recipe.formula, recipe.reduction

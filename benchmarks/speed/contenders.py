@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 import imae_ext
 from imae_ext import reference
-from imae_ext.formulas import Loss
+from imae_ext.formulas import Formula
 
 from .cases import Case
 
@@ -91,7 +91,7 @@ def compiled(make: Callable[[Tensor, Tensor], LossOf]) -> Prepare:
     return prepare
 
 
-def at_once(formula: Loss) -> Prepare:
+def at_once(formula: Formula) -> Prepare:
     """Return a prepare for value_and_grad, which writes to the same gradient buffer every time."""
 
     def prepare(case: Case, logits: Tensor, target: Tensor) -> Step:
@@ -179,7 +179,7 @@ def traced_reference(logits: Tensor, target: Tensor) -> LossOf:
     """
 
     def unchecked(logits: Tensor, target: Tensor) -> Tensor:
-        row, live, _ = reference.rows(logits, target, ignore_index=-100, margin=True)
+        row, live, _ = reference.rows(logits, target, ignore_index=-100, needs_all_logits=False)
         values = reference.VALUE[type(IMAE)](row, *IMAE.packed[2:])
         return torch.where(live, values, 0.0).sum() / live.sum()
 

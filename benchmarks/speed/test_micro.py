@@ -53,7 +53,7 @@ def test_forward_backward(benchmark: BenchmarkFixture, name: str, case: Case) ->
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("formula", [CCE, IMAE], ids=["CCE", "IMAE"])
-def test_value_and_grad(benchmark: BenchmarkFixture, formula: imae_ext.Loss, case: Case) -> None:
+def test_value_and_grad(benchmark: BenchmarkFixture, formula: imae_ext.Formula, case: Case) -> None:
     benchmark.group = f"forward and backward, {case.name}"
     values, target = case.inputs()
     leaf = values.requires_grad_()

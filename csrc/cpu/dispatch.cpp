@@ -1,7 +1,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "../kernels.h"
+#include "instruction_sets.h"
 #include "std.h"
 
 #if defined(IMAE_X86)

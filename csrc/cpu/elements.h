@@ -1,5 +1,7 @@
 // Element types: how a vector of logits becomes a vector to compute with, and back.
 #pragma once
+#include "isa.h"
+#include "simd.h"
 
 namespace imae::IMAE_ISA {
 

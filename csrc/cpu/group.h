@@ -1,5 +1,10 @@
 // How the rows are divided: a group fills the lanes of a vector, a block takes some groups through every step together.
 #pragma once
+#include "../formulas.h"
+#include "../rows.h"
+#include "elements.h"
+#include "isa.h"
+#include "simd.h"
 
 namespace imae::IMAE_ISA {
 
@@ -67,7 +72,15 @@ struct Plan {
   }
 };
 
-// Labels, a lane for each row; -1 where the row is ignored or not there.
+IMAE_INLINE bool weighed(const Rows& r) { return r.class_weight || r.sample_weight; }
+// What row i with label y is multiplied by. A label that is no class has no weight of its class.
+template <class S>
+IMAE_INLINE S weight_of(const Rows& r, int64_t i, int64_t y) {
+  const S *of_class = static_cast<const S*>(r.class_weight), *of_row = static_cast<const S*>(r.sample_weight);
+  return (of_class && y >= 0 && y < r.C ? of_class[y] : S(1)) * (of_row ? of_row[i] : S(1));
+}
+
+// Labels, a lane for each row; -1 where the row does not count: it is ignored, weighs nothing, or is not there.
 template <class S>
 struct Labels {
   using V = Vector<S>;
@@ -78,7 +91,8 @@ struct Labels {
     for (auto& y : at) y = -1;
     for (int l = g.begin; l < g.end; ++l) {
       const int64_t y = r.label(g.first + l);
-      if (y != r.ignore_index) at[l] = static_cast<typename V::Int>(y);
+      if (y != r.ignore_index && !(weighed(r) && weight_of<S>(r, g.first + l, y) == 0))
+        at[l] = static_cast<typename V::Int>(y);
     }
   }
   IMAE_INLINE typename V::Int operator[](int l) const { return at[l]; }
@@ -90,18 +104,6 @@ struct Labels {
   }
 };
 
-// What reading finds: about the others of each lane's row, and the label's logit.
-template <class S>
-struct LaneSums {
-  typename Vector<S>::Real max, sum_exp, sum, z_y;  // max: theirs, or whatever else is subtracted from their logits
-};
-
-// What a row's gradient is made of; saved for Backward in this order.
-template <class S>
-struct Coefficients {
-  typename Vector<S>::Real max, a, b, g_y;
-};
-
 template <class T>
 struct Block {
   using S = ScalarOf<T>;
@@ -109,7 +111,7 @@ struct Block {
   int count = 0;  // groups
   Group group[kBlock];
   Labels<S> labels[kBlock];
-  LaneSums<S> sums[kBlock];
+  Statistics<typename V::Real> statistics[kBlock];
   Outcome<V> outcome[kBlock];
   // Exponentials, for writing to go on from: rows padded to whole vectors, or tiles, a vector for each class. In a row
   // that is not kept, a part replaces the one before.

@@ -2,6 +2,12 @@
 // Rows that lie next to one another (a strided class dimension) are read and written where they are; others go
 // through a transposed tile.
 #pragma once
+#include "../rows.h"
+#include "elements.h"
+#include "group.h"
+#include "isa.h"
+#include "simd.h"
+#include "sweeps.h"
 
 namespace imae::IMAE_ISA {
 
@@ -56,30 +62,30 @@ IMAE_INLINE void write_tile(const ScalarOf<T>* tile, T* grad, const View view, i
   }
 }
 
-// at(j): the vector of class j; keep(j, vector): its exp(z_j - max); y: each lane's label
-template <bool kSum, class S, class At, class Keep>
-IMAE_INLINE LaneSums<S> read_lanes(int64_t C, typename Vector<S>::Ints y, At at, Keep keep) {
+// at(j): the vector of class j; keep(j, vector): its exp(z_j - shift); y: each lane's label
+template <bool kAllLogits, class S, class At, class Keep>
+IMAE_INLINE Statistics<typename Vector<S>::Real> read_lanes(int64_t C, typename Vector<S>::Ints y, At at, Keep keep) {
   using V = Vector<S>;
   using Real = typename V::Real;
   using Int = typename V::Int;
   const Real lowest = V::set(-V::infinity());
-  LaneSums<S> all{lowest, Real{}, Real{}, Real{}};
+  Statistics<Real> all{lowest, Real{}, Real{}, Real{}};
   for (int64_t j = 0; j < C; ++j) {
     const Real x = at(j);
     const auto own = y == static_cast<Int>(j);
-    all.max = V::max(V::select(own, lowest, x), all.max);
+    all.shift = V::max(V::select(own, lowest, x), all.shift);
     all.z_y = V::select(own, x, all.z_y);
   }
-  all.max = V::select(all.max == lowest, Real{}, all.max);
+  all.shift = V::select(all.shift == lowest, Real{}, all.shift);
   Sums<Real> some{};
   Total<V> before;
   for (int64_t j = 0;;) {
     for (const int64_t end = C - j < kSomeClasses ? C : j + kSomeClasses; j < end; ++j) {
-      const Real x = at(j) - all.max, e = V::exp_sweep(x);
+      const Real x = at(j) - all.shift, e = V::exp_sweep(x);
       const auto own = y == static_cast<Int>(j);
       keep(j, e);
       some.exp += V::select(own, Real{}, e);
-      if constexpr (kSum) some.plain += V::select(own, Real{}, x);
+      if constexpr (kAllLogits) some.plain += V::select(own, Real{}, x);
     }
     if (j == C) break;
     before.add(some);
@@ -94,9 +100,10 @@ IMAE_INLINE LaneSums<S> read_lanes(int64_t C, typename Vector<S>::Ints y, At at,
   return all;
 }
 
-// from(j): the vector of exp(z_j - max) of class j; put(j, vector): its gradient, 0 where the label is -1
+// from(j): the vector of exp(z_j - shift) of class j; put(j, vector): its gradient, 0 where the label is -1
 template <class S, class From, class Put>
-IMAE_INLINE void write_lanes(int64_t C, typename Vector<S>::Ints y, const Coefficients<S>& c, From from, Put put) {
+IMAE_INLINE void write_lanes(int64_t C, typename Vector<S>::Ints y, const Coefficients<typename Vector<S>::Real>& c,
+                             From from, Put put) {
   using V = Vector<S>;
   using Real = typename V::Real;
   const auto live = y >= 0;

@@ -1,9 +1,7 @@
 // Vectors of the instruction set that a file is compiled for, and the arithmetic that formulas.h asks for.
 // They are the compiler's own vector types, so that one source serves AVX-512, AVX2, SSE2 and NEON.
-// Included by kernels.h of this folder, after the target has been chosen.
 #pragma once
-
-#define IMAE_INLINE inline __attribute__((always_inline))
+#include "isa.h"
 
 namespace imae::IMAE_ISA {
 

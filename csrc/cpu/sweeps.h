@@ -2,6 +2,10 @@
 // Exponentials are kept in scratch memory, a slot for each vector: two vectors as a Pair orders them while there are
 // two, then single ones. The last of those ends with the row and may repeat classes of the one before.
 #pragma once
+#include "elements.h"
+#include "group.h"
+#include "isa.h"
+#include "simd.h"
 
 namespace imae::IMAE_ISA {
 
@@ -73,7 +77,7 @@ class Total {
 
 // Keeps exp(z_j - m). Returns vectors whose lanes add up to the others' sums of that and of z_j - m.
 // next: logits to read soon, grad: what is written later; both fetched meanwhile.
-template <bool kSum, class T>
+template <bool kAllLogits, class T>
 IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_t y, ScalarOf<T> m, const T* next,
                               const T* grad) {
   using V = Vector<ScalarOf<T>>;
@@ -85,7 +89,7 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
     const Real x = z_j - m, e = V::exp_sweep(x);
     store(to + j, e);
     sums.exp = V::select(counts, sums.exp + e, sums.exp);
-    if constexpr (kSum) sums.plain = V::select(counts, sums.plain + x, sums.plain);
+    if constexpr (kAllLogits) sums.plain = V::select(counts, sums.plain + x, sums.plain);
     return sums;
   };
   struct Two {
@@ -113,7 +117,7 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
 }
 
 // The same of a row of any length, in parts. Where kept is false, a part replaces the one before.
-template <bool kSum, class T>
+template <bool kAllLogits, class T>
 __attribute__((noinline)) Sums<typename Vector<ScalarOf<T>>::Real> exponentiate_parts(ScalarOf<T>* to, bool kept,
                                                                                       const T* z, int64_t C, int64_t y,
                                                                                       ScalarOf<T> m, const T* next,
@@ -121,8 +125,8 @@ __attribute__((noinline)) Sums<typename Vector<ScalarOf<T>>::Real> exponentiate_
   Total<Vector<ScalarOf<T>>> row;
   for (int64_t begin = 0; begin < C; begin += kPart) {
     const int64_t at = kept ? begin : 0;
-    row.add(exponentiate<kSum>(to + at, z + begin, C - begin < kPart ? C - begin : kPart, y - begin, m, next + begin,
-                               grad + at));
+    row.add(exponentiate<kAllLogits>(to + at, z + begin, C - begin < kPart ? C - begin : kPart, y - begin, m,
+                                     next + begin, grad + at));
   }
   return row.all();
 }
@@ -150,19 +154,13 @@ IMAE_INLINE S finite_or_zero(S max) {  // so that -infinity less the maximum is 
   return max == -std::numeric_limits<S>::infinity() ? S(0) : max;
 }
 
-template <class S>
-struct RowSums {
-  S max;  // of the others, 0 for -infinity
-  Sums<S> sums;
-};
-
 // Any row, in two sweeps.
-template <bool kSum, class T>
-IMAE_INLINE RowSums<ScalarOf<T>> read_row(ScalarOf<T>* to, bool kept, const T* z, int64_t C, int64_t y) {
+template <bool kAllLogits, class T>
+IMAE_INLINE Statistics<ScalarOf<T>> read_row(ScalarOf<T>* to, bool kept, const T* z, int64_t C, int64_t y) {
   constexpr int kLanes = Vector<ScalarOf<T>>::kLanes;
   const ScalarOf<T> max = finite_or_zero(maximum(z, C, y));
-  const auto sums = exponentiate_parts<kSum>(to, kept, z, C, y, max, z, reinterpret_cast<const T*>(to));
-  return {max, {reduce_one<kLanes>(sums.exp, Plus{}), reduce_one<kLanes>(sums.plain, Plus{})}};
+  const auto sums = exponentiate_parts<kAllLogits>(to, kept, z, C, y, max, z, reinterpret_cast<const T*>(to));
+  return {max, reduce_one<kLanes>(sums.exp, Plus{}), reduce_one<kLanes>(sums.plain, Plus{}), load_one(z + y)};
 }
 
 // two(j), one(j, at): the exponentials

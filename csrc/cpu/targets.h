@@ -1,5 +1,7 @@
 // The labels, looked at before any kernel runs.
 #pragma once
+#include "isa.h"
+#include "simd.h"
 
 namespace imae::IMAE_ISA {
 

@@ -16,7 +16,7 @@ namespace imae {
 
 // Where the blocks leave their sums, at the front of each one's dynamic shared memory.
 template <class S>
-constexpr size_t kExchangeBytes = 2 * kMaxCluster * sizeof(Sums<S>);
+constexpr size_t kExchangeBytes = 2 * kMaxCluster * sizeof(Part<S>);
 
 #if IMAE_CLUSTERS
 class Cluster {
@@ -30,12 +30,12 @@ class Cluster {
   // Each block writes its part to all of them: the row then waits for one barrier, and not for reads from afar as
   // well. `turn` as in across_warps. Nothing is written after the last barrier, so any block may be the first to exit.
   template <class S>
-  __device__ __forceinline__ Sums<S> across(const Sums<S>& of_block, int turn) const {
-    Sums<S>* part = static_cast<Sums<S>*>(exchange_) + turn * kMaxCluster;
+  __device__ __forceinline__ Part<S> across(const Part<S>& of_block, int turn) const {
+    Part<S>* part = static_cast<Part<S>*>(exchange_) + turn * kMaxCluster;
     if (threadIdx.x < group_.num_blocks())
       *group_.map_shared_rank(part + rank(), static_cast<int>(threadIdx.x)) = of_block;
     group_.sync();  // every block's part is written before any is read
-    Sums<S> all = part[0];
+    Part<S> all = part[0];
     for (int b = 1; b < count(); ++b) all = merge(all, part[b]);
     return all;
   }

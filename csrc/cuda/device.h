@@ -11,7 +11,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "../kernels.h"
+#include "../rows.h"
 
 namespace imae {
 

@@ -1,4 +1,4 @@
-// The CUDA half of kernels.h: by element type.
+// By element type.
 #include <cuda_runtime.h>
 
 #include "entries.h"
@@ -18,15 +18,13 @@ const CudaKernels& kernels_of(DType dtype) {
 
 bool cuda_reads_in_place(const Rows& rows) { return reads_in_place(rows); }
 
-int cuda_forward(const Forward& f, const Reduction& r, void* stream) {
-  return kernels_of(f.dtype).forward(f, r, stream);
+int cuda_forward(const Forward& f, const Reduction& r, Workspace* workspace, void* stream) {
+  return kernels_of(f.dtype).forward(f, r, workspace, stream);
 }
 
 int cuda_backward(const Backward& b, void* stream) { return kernels_of(b.dtype).backward(b, stream); }
 
-int cuda_scale(DType dtype, void* grad, int64_t count, const void* by, bool by_is_double, void* stream) {
-  return kernels_of(dtype).scale(grad, count, by, by_is_double, stream);
-}
+int cuda_scale(const Scale& s, void* stream) { return kernels_of(s.dtype).scale(s, stream); }
 
 const char* cuda_error(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 

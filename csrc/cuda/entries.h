@@ -1,15 +1,24 @@
-// What the files of the element types define. Each is compiled on its own, for its kernels take a while.
+// What the CUDA kernels offer to backend.cpp, and what the files of the element types define. Each is compiled on its
+// own, for its kernels take a while.
 #pragma once
-#include "../kernels.h"
+#include "workspace.h"
 
 namespace imae {
 
 struct CudaKernels {
-  int (*forward)(const Forward&, const Reduction&, void* stream);
+  int (*forward)(const Forward&, const Reduction&, Workspace*, void* stream);
   int (*backward)(const Backward&, void* stream);
-  int (*scale)(void* grad, int64_t count, const void* by, bool by_is_double, void* stream);
+  int (*scale)(const Scale&, void* stream);
 };
 
 extern const CudaKernels cuda_float64, cuda_float32, cuda_float16, cuda_bfloat16;
+
+// These launch on `stream` (a cudaStream_t) of the current device and return a cudaError_t. The workspace is null where
+// nothing is reduced.
+bool cuda_reads_in_place(const Rows&);
+int cuda_forward(const Forward&, const Reduction&, Workspace*, void* stream);
+int cuda_backward(const Backward&, void* stream);
+int cuda_scale(const Scale&, void* stream);
+const char* cuda_error(int);
 
 }  // namespace imae

@@ -144,9 +144,9 @@ class Launcher {
 
 template <class T>
 constexpr CudaKernels cuda_kernels() {
-  return {[](const Forward& f, const Reduction& r, void* stream) {
+  return {[](const Forward& f, const Reduction& r, Workspace* workspace, void* stream) {
             Launcher on(stream);
-            if (on.ready()) run_forward<T>(f, r, on);
+            if (on.ready()) run_forward<T>(f, r, workspace, on);
             return on.error();
           },
           [](const Backward& b, void* stream) {
@@ -154,9 +154,9 @@ constexpr CudaKernels cuda_kernels() {
             if (on.ready()) run_backward<T>(b, on);
             return on.error();
           },
-          [](void* grad, int64_t count, const void* by, bool by_is_double, void* stream) {
+          [](const Scale& s, void* stream) {
             Launcher on(stream);
-            run_scale<T>(grad, count, by, by_is_double, on);
+            run_scale<T>(s, on);
             return on.error();
           }};
 }

@@ -1,6 +1,7 @@
 // Sums and maxima over the lanes of a row, over a block, and over the grid. All in a fixed order.
 #pragma once
-#include "elements.h"
+#include "packs.h"
+#include "workspace.h"
 
 namespace imae {
 
@@ -25,22 +26,24 @@ __device__ __forceinline__ S group_sum(S x) {
   return x;
 }
 
-// What has been seen of a row's other classes. NaN logits are kept out of max but not out of sum_exp.
+// The statistics of a part of a row's other classes. NaN logits are kept out of max but not out of sum_exp.
 template <class S>
-struct Sums {
+struct Part {
   S max;         // -infinity at first
   S sum_exp;     // of exp(z_j - max)
-  S sum, count;  // of z_j - max, and its number of terms; general formulas only
+  S sum, count;  // of z_j - max, and its number of terms; only where a formula needs all logits
+
+  __device__ __forceinline__ Statistics<S> statistics(S z_y) const { return {finite_or_zero(max), sum_exp, sum, z_y}; }
 };
 
 template <class S>
-__device__ __forceinline__ Sums<S> no_sums() {
+__device__ __forceinline__ Part<S> no_classes() {
   return {-Device<S>::infinity(), S(0), S(0), S(0)};
 }
 
-// The sums of both, relative to the larger maximum. An empty or vanished sum stays 0: its factor may be infinite.
+// Both together, relative to the larger maximum. An empty or vanished sum stays 0: its factor may be infinite.
 template <class S>
-__device__ __forceinline__ Sums<S> merge(const Sums<S>& x, const Sums<S>& y) {
+__device__ __forceinline__ Part<S> merge(const Part<S>& x, const Part<S>& y) {
   const S max = larger(x.max, y.max), m = finite_or_zero(max);
   const S dx = finite_or_zero(x.max) - m, dy = finite_or_zero(y.max) - m;
   return {max, (x.sum_exp == 0 ? S(0) : x.sum_exp * fast_exp(dx)) + (y.sum_exp == 0 ? S(0) : y.sum_exp * fast_exp(dy)),
@@ -50,23 +53,23 @@ __device__ __forceinline__ Sums<S> merge(const Sums<S>& x, const Sums<S>& y) {
 // Over the warps of a block that works on one row. `turn` alternates from row to row: a warp may write its part of
 // the next row while another still reads this one's, so the two lie apart and one barrier a row is enough.
 template <int kWarps, class S>
-__device__ __forceinline__ Sums<S> across_warps(const Sums<S>& of_warp, int turn) {
-  __shared__ Sums<S> part[2][kWarps];
+__device__ __forceinline__ Part<S> across_warps(const Part<S>& of_warp, int turn) {
+  __shared__ Part<S> part[2][kWarps];
   if (threadIdx.x % 32 == 0) part[turn][threadIdx.x / 32] = of_warp;
   __syncthreads();  // every warp's part is written before any is read
-  Sums<S> all = part[turn][0];
+  Part<S> all = part[turn][0];
   for (int w = 1; w < kWarps; ++w) all = merge(all, part[turn][w]);
   return all;
 }
 
 __device__ __forceinline__ Totals operator+(const Totals& x, const Totals& y) {
-  return {x.value + y.value, x.weight + y.weight, x.targets + y.targets};
+  return {x.value + y.value, x.example_weight + y.example_weight, x.targets + y.targets};
 }
 
 // Every thread of the block gets the sum. The block has whole warps.
 __device__ inline Totals block_sum(Totals t) {
   __shared__ Totals part[32];
-  t = {group_sum<32>(t.value), group_sum<32>(t.weight), group_sum<32>(t.targets)};
+  t = {group_sum<32>(t.value), group_sum<32>(t.example_weight), group_sum<32>(t.targets)};
   __syncthreads();  // an earlier call's parts have been read
   if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = t;
   __syncthreads();  // this call's are written
@@ -91,7 +94,7 @@ __device__ inline bool grid_sum(Totals& t, Totals* part, unsigned* ticket) {
   if (!last) return false;
   t = {0, 0, 0};
   for (unsigned b = threadIdx.x; b < gridDim.x; b += blockDim.x)
-    t = t + Totals{__ldcg(&part[b].value), __ldcg(&part[b].weight), __ldcg(&part[b].targets)};
+    t = t + Totals{__ldcg(&part[b].value), __ldcg(&part[b].example_weight), __ldcg(&part[b].targets)};
   t = block_sum(t);
   return true;
 }

@@ -20,7 +20,7 @@ struct OneBlock {
   __device__ __forceinline__ int rank() const { return 0; }
   __device__ __forceinline__ int count() const { return 1; }
   template <class S>
-  __device__ __forceinline__ Sums<S> across(const Sums<S>& of_block, int) const {
+  __device__ __forceinline__ Part<S> across(const Part<S>& of_block, int) const {
     return of_block;
   }
 };
@@ -109,9 +109,9 @@ struct Held {
     for_edges([&](int k, int j) { edge[k] = j == y ? -Device<S>::infinity() : edge[k]; });
   }
 
-  // This thread's sums over the other classes, relative to the maximum over its warp's part of the row.
-  __device__ __forceinline__ Sums<S> sums(int y, bool margin) {
-    Sums<S> s = no_sums<S>();
+  // This thread's part of the statistics, relative to the maximum over its warp's part of the row.
+  __device__ __forceinline__ Part<S> part(int y, bool all_logits) {
+    Part<S> s = no_classes<S>();
     if (y >= 0) mask(y);
     Pack<T> max = filled<T>(s.max);
     for_packs([&](const Pack<T>& x, int) { max.raise_to(x); });
@@ -126,7 +126,7 @@ struct Held {
       s.sum_exp += few;
     });
     for_edges([&](int k, int) { s.sum_exp += fast_exp(edge[k] - m); });
-    if (margin) return s;
+    if (!all_logits) return s;
     for_each([&](int j, S v) {
       if (j < 0 || j == y) return;
       s.sum += v - m;
@@ -174,11 +174,11 @@ __device__ __forceinline__ void walk_rows(const Job& job, void* shared, int most
   const int64_t step = static_cast<int64_t>(gridDim.x / blocks.count()) * kRows;
   int64_t i = static_cast<int64_t>(blockIdx.x / blocks.count()) * kRows + threadIdx.x / kLanes;
   int64_t label = i < rows.N ? rows.label(i) : 0;  // always a row ahead, so that no copy waits for it
-  const S scale = job.scale();
+  const S scale = job.agree_on_scale();
   Totals totals{0, 0, 0};
   int turn = 0;
   for (; i < rows.N; i += step) {
-    const Label t = as_label(rows, label);
+    Label<S> t = as_label<S>(rows, i, label);
     const Span<T> z(static_cast<const T*>(rows.logits) + rows.logits_view.row(i), static_cast<int>(rows.C));
     Held<T, kLanes, Blocks> held(z, shared, blocks);
     const int chunks = z.packs <= most * held.lanes ? 1 : (z.packs + most * held.lanes - 1) / (most * held.lanes);
@@ -192,36 +192,38 @@ __device__ __forceinline__ void walk_rows(const Job& job, void* shared, int most
     if constexpr (Job::kForward)
       z_y = t.y >= 0 ? S(widen(z.begin[t.y])) : S(0);
     else
-      c = job.saved(i, scale);
+      c = job.saved(i, scale, t);
     if (wanted) held.finish_copies();
     if constexpr (Job::kForward) {
       if (t.ignored) {
         if (held.lane == 0) job.ignore(i);
         held.place(chunks - 1, most);
       } else {
-        Sums<S> sums = held.sums(t.y, job.loss.margin);
+        const bool all_logits = job.combination.needs_all_logits;
+        Part<S> part = held.part(t.y, all_logits);
         for (int k = 1; k < chunks; ++k) {
           held.place(k, most);
           held.read();
-          sums = merge(sums, held.sums(t.y, job.loss.margin));
+          part = merge(part, held.part(t.y, all_logits));
         }
-        sums.sum_exp = group_sum<kGroup>(sums.sum_exp);
-        if (!job.loss.margin) sums.sum = group_sum<kGroup>(sums.sum), sums.count = group_sum<kGroup>(sums.count);
+        part.sum_exp = group_sum<kGroup>(part.sum_exp);
+        if (all_logits) part.sum = group_sum<kGroup>(part.sum), part.count = group_sum<kGroup>(part.count);
         if constexpr (kLanes > 32) {
-          sums = across_warps<kLanes / 32>(sums, turn ^= 1);
-          sums = blocks.across(sums, turn);
+          part = across_warps<kLanes / 32>(part, turn ^= 1);
+          part = blocks.across(part, turn);
         }
-        c = job.evaluate(i, t, sums, z_y, scale, held.lane == 0, totals);
+        c = job.evaluate(i, t, part.statistics(z_y), scale, held.lane == 0, totals);
       }
     }
     if (rows.grad) {
       T* grad = static_cast<T*>(rows.grad) + rows.grad_view.row(i);
+      const S after = job.after(i);
       for (int k = chunks - 1;;) {
         if (t.ignored)
           held.write(grad, [](S) { return S(0); });
         else
-          held.write(grad, [&](S v) { return gradient(c, v); });
-        if (!t.ignored && t.y >= 0) held.write_label(grad, t.y, c.g_y);
+          held.write(grad, [&](S v) { return gradient(c, v) * after; });
+        if (!t.ignored && t.y >= 0) held.write_label(grad, t.y, c.g_y * after);
         if (--k < 0) break;
         held.place(k, most);
         if (!t.ignored) held.read();

@@ -27,13 +27,13 @@ struct BlockShape {
 
 // What must have run before a forward kernel of several blocks.
 template <class S, class L>
-void prepare_reduction(const Forward& f, const Reduction& r, int blocks, L& on) {
+void prepare_reduction(const Forward& f, const Reduction& r, Workspace* workspace, int blocks, L& on) {
   if (blocks == 1) return;  // it counts for itself, and needs no ticket
   if (r.mean_gradient)
-    on.launch(count_targets<S>, count_blocks(f.N), BlockShape{kSmallThreads}, static_cast<const Rows&>(f),
-              f.class_weight, r.workspace);
+    on.launch(sum_target_weights<S>, count_blocks(f.N), BlockShape{kSmallThreads}, static_cast<const Rows&>(f),
+              workspace);
   else if (r.loss)
-    on.zero(&r.workspace->ticket);
+    on.zero(&workspace->ticket);
 }
 
 // Whether the card can run it. rows: of a block or a cluster, at a time.
@@ -41,7 +41,7 @@ template <class Job, class Kernel, class L, class... More>
 bool run_kernel(Kernel kernel, const Job& job, int64_t rows, const BlockShape& shape, L& on, More... more) {
   const int blocks = on.blocks(kernel, (job.rows.N + rows - 1) / rows, shape);
   if (blocks == 0) return false;
-  if constexpr (Job::kForward) prepare_reduction<typename Job::S>(job.rows, job.reduction, blocks, on);
+  if constexpr (Job::kForward) prepare_reduction<typename Job::S>(job.rows, job.reduction, job.workspace, blocks, on);
   on.launch(kernel, blocks, shape, job, more...);
   return true;
 }
@@ -84,8 +84,10 @@ void run_job(const Job& job, L& on) {
 }
 
 template <class T, class L>
-void run_forward(const Forward& f, const Reduction& r, L& on) {
-  run_job(ForwardJob<T>{f, r, f.loss->as<ScalarOf<T>>()}, on);
+void run_forward(const Forward& f, const Reduction& r, Workspace* workspace, L& on) {
+  // The classic limit of a launch's parameters; beyond it a launch needs CUDA 12.1, a driver of its time, and a copy.
+  static_assert(sizeof(ForwardJob<T>) + sizeof(int) <= 4096);
+  run_job(ForwardJob<T>{f, r, workspace, f.formula->as<ScalarOf<T>>()}, on);
 }
 
 template <class T, class L>
@@ -94,12 +96,11 @@ void run_backward(const Backward& b, L& on) {
 }
 
 template <class T, class L>
-void run_scale(void* grad, int64_t count, const void* by, bool by_is_double, L& on) {
-  if (count == 0) return;
+void run_scale(const Scale& s, L& on) {
+  if (s.count == 0) return;
   constexpr int64_t kTile = kSmallThreads * Pack<T>::kSize;
   const BlockShape shape{kSmallThreads};
-  const int blocks = on.blocks(scale_kernel<T>, (count + kTile - 1) / kTile, shape);
-  on.launch(scale_kernel<T>, blocks, shape, static_cast<T*>(grad), count, by, by_is_double);
+  on.launch(scale_kernel<T>, on.blocks(scale_kernel<T>, (s.count + kTile - 1) / kTile, shape), shape, s);
 }
 
 }  // namespace imae

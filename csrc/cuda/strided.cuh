@@ -19,8 +19,8 @@ struct Batch {
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) x[k] = begin + k < C ? S(widen(z[(begin + k) * stride])) : -Device<S>::infinity();
   }
-  __device__ __forceinline__ Sums<S> sums(int begin, int C, int y, bool margin) const {
-    Sums<S> s = no_sums<S>();
+  __device__ __forceinline__ Part<S> part(int begin, int C, int y, bool all_logits) const {
+    Part<S> s = no_classes<S>();
 #pragma unroll
     for (int k = 0; k < kBatch; ++k)
       if (begin + k != y) s.max = larger(s.max, x[k]);
@@ -29,7 +29,7 @@ struct Batch {
     for (int k = 0; k < kBatch; ++k) {
       if (begin + k == y || begin + k >= C) continue;
       s.sum_exp += fast_exp(x[k] - m);
-      if (margin) continue;
+      if (!all_logits) continue;
       s.sum += x[k] - m;
       s.count += 1;
     }
@@ -44,40 +44,41 @@ __global__ void __launch_bounds__(kStridedThreads) strided_kernel(const __grid_c
   const auto& rows = job.rows;
   const int C = static_cast<int>(rows.C);
   const int64_t stride = rows.logits_view.class_stride, grad_stride = rows.grad_view.class_stride;
-  const S scale = job.scale();
+  const S scale = job.agree_on_scale();
   Totals totals{0, 0, 0};
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kStridedThreads + threadIdx.x; i < rows.N;
        i += static_cast<int64_t>(gridDim.x) * kStridedThreads) {
-    const Label t = label_of(rows, i);
+    Label<S> t = label_of<S>(rows, i);
     const T* z = static_cast<const T*>(rows.logits) + rows.logits_view.row(i);
     Coefficients<S> c{0, 0, 0, 0};
     if constexpr (Job::kForward) {
       if (t.ignored) {
         job.ignore(i);
       } else {
-        Sums<S> sums = no_sums<S>(), before = sums;
+        Part<S> part = no_classes<S>(), before = part;
         for (int begin = 0; begin < C; begin += kBatch) {
           if (begin > 0 && begin % kSome == 0) {
-            before = merge(before, sums);
-            sums = no_sums<S>();
+            before = merge(before, part);
+            part = no_classes<S>();
           }
-          sums = merge(sums, Batch<T>(z, stride, begin, C).sums(begin, C, t.y, job.loss.margin));
+          part = merge(part, Batch<T>(z, stride, begin, C).part(begin, C, t.y, job.combination.needs_all_logits));
         }
-        if (C > kSome) sums = merge(before, sums);
-        c = job.evaluate(i, t, sums, t.y >= 0 ? S(widen(z[t.y * stride])) : S(0), scale, true, totals);
+        if (C > kSome) part = merge(before, part);
+        c = job.evaluate(i, t, part.statistics(t.y >= 0 ? S(widen(z[t.y * stride])) : S(0)), scale, true, totals);
       }
     } else {
-      c = job.saved(i, scale);
+      c = job.saved(i, scale, t);
     }
     if (!rows.grad) continue;
     T* grad = static_cast<T*>(rows.grad) + rows.grad_view.row(i);
+    const S after = job.after(i);
     for (int begin = 0; begin < C; begin += kBatch) {
       const Batch<T> z_j(z, stride, begin, t.ignored ? 0 : C);  // an ignored row is not read
 #pragma unroll
       for (int k = 0; k < kBatch; ++k) {
         if (begin + k >= C) break;
-        const S g = t.ignored ? S(0) : begin + k == t.y ? c.g_y : gradient(c, z_j.x[k]);
-        narrow(g, grad[(begin + k) * grad_stride]);
+        const S g = begin + k == t.y ? c.g_y : gradient(c, z_j.x[k]);
+        narrow(t.ignored ? S(0) : g * after, grad[(begin + k) * grad_stride]);
       }
     }
   }

@@ -1,6 +1,6 @@
 // How a row of logits becomes a row of gradient on a GPU: the map of this folder, and the table of tiers.
 //
-//   ops_cuda.cpp       checks and allocates, and calls cuda_forward or cuda_backward (kernels.h)
+//   backend.cpp        finds card and stream, and calls cuda_forward or cuda_backward (entries.h)
 //   dispatch.cu        by element type, to one of
 //   float32.cu ...     which compile run_forward and run_backward of
 //   run.h              choose a tier here, count mean's targets if there are several blocks, launch the tier's kernel
@@ -8,9 +8,9 @@
 //   row.cuh            longer rows: 2 to 256 threads for each, its packs in shared memory
 //   cluster.cuh        rows that leave an SM's shared memory no room for another
 //   strided.cuh        classes that lie apart: a thread for each position
-//   jobs.h             what all kernels do with a row's sums: Forward evaluates formulas.h, Backward reads them back
+//   jobs.h             what all kernels do with a row: Forward evaluates its statistics, Backward reads coefficients
 //   reduce.h           sums over lanes, warps, blocks and the grid, in a fixed order
-//   elements.h         element types, and 16-byte packs of them
+//   packs.h            element types, and 16-byte packs of them
 //   device.h           the arithmetic that formulas.h asks for
 //   small.cuh          mean's divisor; the scaling of a finished gradient
 #pragma once
@@ -18,7 +18,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "../kernels.h"
+#include "../rows.h"
 
 namespace imae {
 

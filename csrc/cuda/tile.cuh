@@ -14,11 +14,11 @@ constexpr size_t tile_bytes(int64_t C) {
   return kTileRows * static_cast<size_t>(C) * sizeof(T) + 16;  // it begins as far off alignment as in memory
 }
 
-// The sums over a row in shared memory.
+// A row in shared memory.
 template <class T>
-__device__ __forceinline__ Sums<ScalarOf<T>> sums_of_row(const T* z, int C, int y, bool margin) {
+__device__ __forceinline__ Part<ScalarOf<T>> read_row(const T* z, int C, int y, bool all_logits) {
   using S = ScalarOf<T>;
-  Sums<S> s = no_sums<S>();
+  Part<S> s = no_classes<S>();
   for (int j = 0; j < C; ++j) {
     const S v = widen(z[j]);
     if (j != y) s.max = larger(s.max, v);
@@ -28,7 +28,7 @@ __device__ __forceinline__ Sums<ScalarOf<T>> sums_of_row(const T* z, int C, int 
     const S v = widen(z[j]) - m;
     if (j == y) continue;
     s.sum_exp += fast_exp(v);
-    if (!margin) s.sum += v;
+    if (all_logits) s.sum += v;
   }
   return s;
 }
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kTileRows) tile_kernel(const __grid_constant__
   T* tile = reinterpret_cast<T*>(bytes);
   const auto& rows = job.rows;
   const int C = static_cast<int>(rows.C);
-  const S scale = job.scale();
+  const S scale = job.agree_on_scale();
   Totals totals{0, 0, 0};
   for (int64_t first = static_cast<int64_t>(blockIdx.x) * kTileRows; first < rows.N;
        first += static_cast<int64_t>(gridDim.x) * kTileRows) {
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kTileRows) tile_kernel(const __grid_constant__
     if (edge >= 0) begin[edge] = span.begin[edge];
     const int64_t i = first + threadIdx.x;
     const bool present = static_cast<int>(threadIdx.x) < count;
-    const Label t = present ? label_of(rows, i) : Label{-1, true};
+    Label<S> t = present ? label_of<S>(rows, i) : Label<S>{-1, true, S(0)};
     wait_for_copies();
     __syncthreads();  // the tile is there
     if (present) {
@@ -64,14 +64,17 @@ __global__ void __launch_bounds__(kTileRows) tile_kernel(const __grid_constant__
         if (t.ignored)
           job.ignore(i);
         else
-          c = job.evaluate(i, t, sums_of_row(z, C, t.y, job.loss.margin), t.y >= 0 ? S(widen(z[t.y])) : S(0), scale,
-                           true, totals);
+          c = job.evaluate(
+              i, t,
+              read_row(z, C, t.y, job.combination.needs_all_logits).statistics(t.y >= 0 ? S(widen(z[t.y])) : S(0)),
+              scale, true, totals);
       } else {
-        c = job.saved(i, scale);
+        c = job.saved(i, scale, t);
       }
       if (rows.grad) {
-        for (int j = 0; j < C; ++j) narrow(t.ignored ? S(0) : gradient(c, S(widen(z[j]))), z[j]);
-        if (!t.ignored && t.y >= 0) narrow(c.g_y, z[t.y]);
+        const S after = job.after(i);
+        for (int j = 0; j < C; ++j) narrow(t.ignored ? S(0) : gradient(c, S(widen(z[j]))) * after, z[j]);
+        if (!t.ignored && t.y >= 0) narrow(c.g_y * after, z[t.y]);
       }
     }
     __syncthreads();  // every row's gradient is in place

@@ -1,7 +1,7 @@
 # ruff: noqa: E501
-"""Plants faults in copies of the CUDA kernels and sees that each is caught: python tests/simt/faults.py [NAME ...]
+"""The faults to plant in the CUDA kernels, and how the emulator notices them; tests/mutation/run.py plants them.
 
-Prints which check caught it: the emulator itself, the numbers against the oracle, or a sanitizer.
+Noticed by: the emulator itself, the numbers against the oracle, or a sanitizer.
 """
 
 from __future__ import annotations
@@ -10,27 +10,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
+sys.path[:0] = [str(folder) for folder in (HERE.parents[1], HERE.parent, HERE.parent / "mutation", HERE)]
 
 import emulator  # noqa: E402
+from fault import Fault as AnyFault  # noqa: E402
+from fault import kernel_fault as Fault  # noqa: E402
+from fault import plant  # noqa: E402
 from kernels import CSRC, compile_kernels  # noqa: E402
 
-
-@dataclass(frozen=True)
-class Fault:
-    name: str
-    file: str
-    old: str
-    new: str
-    sanitizer: str = ""  # what is expected to catch it; "": the emulator or the numbers
-
-
-UNDEFINED, THREAD = "address,undefined", "thread"
+UNDEFINED, THREAD = SANITIZERS = "address,undefined", "thread"
 FAULTS = (
     Fault("no barrier before the warps' parts are read", "reduce.h", "__syncthreads();  // every warp's part", "// every"),
     Fault("one buffer for the parts of two rows", "row.cuh", "turn ^= 1", "turn", THREAD),
@@ -42,13 +33,13 @@ FAULTS = (
     Fault("no fence before the ticket", "reduce.h", "__threadfence();  // the part is visible", "// the part", THREAD),
     Fault("no fence after the ticket", "reduce.h", "__threadfence();  // the other blocks' parts", "// the other", THREAD),
     Fault("the ticket counts one block too few", "reduce.h", "gridDim.x - 1) == gridDim.x - 1", "gridDim.x - 1) == gridDim.x - 2"),
-    Fault("the ticket is never zeroed", "run.h", "on.zero(&r.workspace->ticket);", ";"),
-    Fault("barrier within a branch", "tile.cuh", "if (rows.grad) {\n        for (int j = 0;", "if (rows.grad) {\n        __syncthreads();\n        for (int j = 0;"),
-    Fault("tail of the row left out", "elements.h", "return j < count ? j : -1;", "return j < count - 1 ? j : -1;"),
-    Fault("an element behind the row", "elements.h", "return j < count ? j : -1;", "return j <= count ? j : -1;"),
-    Fault("a pack too many", "elements.h", "packs = (count - head) / kSize;", "packs = (count - head + kSize - 1) / kSize;", UNDEFINED),
-    Fault("loads that ignore alignment", "elements.h", "head = past == 0 ? 0 : kSize - past;", "head = 0; (void)past;", UNDEFINED),
-    Fault("stores that ignore alignment", "elements.h", "return reinterpret_cast<uintptr_t>(p) % 16 == 0;", "return p != nullptr;"),
+    Fault("the ticket is never zeroed", "run.h", "on.zero(&workspace->ticket);", ";"),
+    Fault("barrier within a branch", "tile.cuh", "if (rows.grad) {\n        const S after", "if (rows.grad) {\n        __syncthreads();\n        const S after"),
+    Fault("tail of the row left out", "packs.h", "return j < count ? j : -1;", "return j < count - 1 ? j : -1;"),
+    Fault("an element behind the row", "packs.h", "return j < count ? j : -1;", "return j <= count ? j : -1;"),
+    Fault("a pack too many", "packs.h", "packs = (count - head) / kSize;", "packs = (count - head + kSize - 1) / kSize;", UNDEFINED),
+    Fault("loads that ignore alignment", "packs.h", "head = past == 0 ? 0 : kSize - past;", "head = 0; (void)past;", UNDEFINED),
+    Fault("stores that ignore alignment", "packs.h", "return reinterpret_cast<uintptr_t>(p) % 16 == 0;", "return p != nullptr;"),
     Fault("mask of the whole warp for part of it", "reduce.h", "return ((1u << (kLanes & 31)) - 1) << (threadIdx.x & 31 & ~(kLanes - 1));", "return 0xffffffffu;"),
     Fault("mask of the wrong lanes", "reduce.h", "(threadIdx.x & 31 & ~(kLanes - 1))", "(threadIdx.x & 31 & ~(2 * kLanes - 1))"),
     Fault("half of the lanes summed", "reduce.h", "step > 0; step /= 2) x += ", "step > 1; step /= 2) x += "),
@@ -58,16 +49,16 @@ FAULTS = (
     Fault("(-inf) - (-inf)", "device.h", "return max == -Device<S>::infinity() ? S(0) : max;", "return max;"),
     Fault("infinite factor of an empty sum", "reduce.h", "(x.sum_exp == 0 ? S(0) : x.sum_exp * fast_exp(dx))", "(x.sum_exp * fast_exp(dx))"),
     Fault("sums merged without rescaling", "reduce.h", "x.sum_exp * fast_exp(dx)", "x.sum_exp"),
-    Fault("offsets of 32 bits", "../kernels.h", "return inner == 1 ? i * outer_stride :", "return inner == 1 ? int32_t(i) * int32_t(outer_stride) :"),
+    Fault("offsets of 32 bits", "../rows.h", "return inner == 1 ? i * outer_stride :", "return inner == 1 ? int32_t(i) * int32_t(outer_stride) :"),
     Fault("ignored rows written from their logits", "row.cuh", "held.write(grad, [](S) { return S(0); });", "held.write(grad, [&](S v) { return gradient(c, v); });"),
-    Fault("ignored rows count in the mean", "jobs.h", "if (t.ignored) return 0;", ""),
+    Fault("ignored rows count in the mean", "jobs.h", "if (y == rows.ignore_index) return {known, true, S(0)};", "if (y == rows.ignore_index) return {known, true, S(1)};"),
     Fault("labels out of range used", "jobs.h", "y >= 0 && y < rows.C ? static_cast<int>(y) : -1", "static_cast<int>(y)"),
     Fault("class weight left out of the gradient", "jobs.h", "c.g_y * scale}", "o.g_y * scale}"),
     Fault("grad_output of the first row for all", "jobs.h", "rows.grad_output_is_scalar ? 0 : i", "0"),
     Fault("the label's store before its pack's", "row.cuh", "if (mine) narrow(g_y, to[y]);", "(void)g_y;"),
     Fault("blocks start at the same row", "row.cuh", "static_cast<int64_t>(blockIdx.x / blocks.count()) * kRows + threadIdx.x / kLanes;", "threadIdx.x / kLanes;"),
     Fault("the label of the row before", "row.cuh", "label = rows.label(i + step)", "label = rows.label(i)"),
-    Fault("maximum folded into the multiplication", "jobs.h", "fast_exp(z - c.max)", "fast_exp(z) * fast_exp(-c.max)"),
+    Fault("maximum folded into the multiplication", "jobs.h", "fast_exp(z - c.shift)", "fast_exp(z) * fast_exp(-c.shift)"),
     Fault("no barrier before the blocks' parts are read", "cluster.cuh", "group_.sync();  // every block's part", "// every"),
     Fault("no barrier before another block's memory is written", "cluster.cuh", "group_.sync();  // no block writes", "// no"),
     Fault("one buffer for the parts of two rows (cluster)", "cluster.cuh", "turn * kMaxCluster", "0 * turn", THREAD),
@@ -80,6 +71,11 @@ FAULTS = (
     Fault("rows counted by blocks, not clusters", "row.cuh", "static_cast<int64_t>(gridDim.x / blocks.count())", "static_cast<int64_t>(gridDim.x)"),
     Fault("every block of a cluster holds the same", "row.cuh", "lane(blocks.rank() * kLanes +", "lane(0 * blocks.rank() +"),
     Fault("the ends of a row in every block", "row.cuh", "z.edge(k * lanes + lane)", "z.edge(k * lanes + static_cast<int>(threadIdx.x % kLanes))"),
+    Fault("a factor of inf for all rows", "small.cuh", "if (label_of<S>(s, i).ignored) continue;", ""),
+    Fault("a factor of inf as any other", "small.cuh", "if (factor - factor != 0) {", "if (false) {"),
+    Fault("an upstream gradient of inf in the coefficients", "jobs.h", "finite(upstream(i)) ? upstream(i) * scale : scale", "upstream(i) * scale"),
+    Fault("an upstream gradient of inf left out", "jobs.h", "return finite(upstream(i)) ? S(1) : upstream(i);", "return S(1);"),
+    Fault("a class of weight 0 is only multiplied by it", "jobs.h", "return {known, weight == 0, weight};", "return {known, false, weight};"),
 )  # fmt: skip
 
 
@@ -166,6 +162,7 @@ def _special_rows(kernels) -> None:
         made = kernels.forward(logits, target, formula, reduction=MEAN, grad=True)
         wrong = made["grad"].isnan().any(dim=1)
         assert wrong[7] and wrong.sum() == 1, f"C={C}: rows {wrong.nonzero().flatten().tolist()} are NaN, expected 7"
+    _rows_left_out(kernels)
     # rows 2^31 elements apart, in memory that is never touched but there
     wide = torch.empty(2, 2**31 + 2**29)[:, :10]
     wide.copy_(torch.randn(2, 10))
@@ -175,29 +172,48 @@ def _special_rows(kernels) -> None:
     assert torch.allclose(far, near, rtol=1e-5), "offsets overflow"
 
 
-def planted(fault: Fault, folder: Path) -> Path:
-    csrc = folder / "csrc"
-    shutil.copytree(CSRC, csrc)
-    file = csrc / "cuda" / fault.file
-    text = file.read_text()
-    assert text.count(fault.old) == 1, f"{fault.name}: {text.count(fault.old)} places in {fault.file}"
-    file.write_text(text.replace(fault.old, fault.new))
-    return csrc
+def _rows_left_out(kernels) -> None:
+    """Ignored, or of a class of weight 0: nothing from above reaches them."""
+    import torch
+    from cases import FORMULAS
+    from kernels import MEAN
+
+    formula = tuple(FORMULAS[0].build().packed)
+    for C in (10, 300):
+        logits, weight = torch.randn(40, C), torch.ones(C)
+        target = torch.arange(40) % 4
+        target[::3], weight[3] = -100, 0
+        out = (target == -100) | (target == 3)
+        logits[out] = float("inf")
+        options = {"class_weight": weight, "reduction": MEAN}
+        made = kernels.forward(logits, target, formula, grad=True, **options)
+        saved = kernels.forward(logits, target, formula, save=True, **options)
+        once = made["grad"].clone()
+        for value in (float("inf"), float("nan"), 2.0):
+            factor = torch.tensor(value)
+            made["grad"] = once.clone()
+            kernels.scale_(made["grad"], factor, target, class_weight=weight)
+            for grad in (made["grad"], kernels.backward(logits, target, saved, factor)):
+                assert (grad[out] == 0).all(), f"C={C}, {value}: a row left out"
+                live = grad[~out], (once * value)[~out]
+                assert torch.allclose(*live, rtol=1e-5, atol=1e-6, equal_nan=True), f"C={C}, {value}: a live row"
 
 
-def caught(fault: Fault | None) -> tuple[str, str]:
+def caught(fault: AnyFault | None) -> tuple[str, str]:
     """(what caught it, what it said); ("", "") if nothing did."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        csrc = planted(fault, folder) if fault else CSRC
+        shutil.copytree(CSRC, folder / "csrc")
+        if fault:
+            plant(fault, folder)
         for sanitizer in ("", fault.sanitizer) if fault and fault.sanitizer else ("",):
-            made = compile_kernels(folder / f"kernels{len(sanitizer)}", csrc, sanitizer, few_types=True)
+            made = compile_kernels(folder / f"kernels{len(sanitizer)}", folder / "csrc", sanitizer, few_types=True)
             if sanitizer:
                 done = emulator.run(made, timeout=300)
                 output, code = done.stdout, done.returncode
                 by = {UNDEFINED: "ASan/UBSan", THREAD: "TSan"}[sanitizer]
             else:
-                command = [sys.executable, __file__, "--numbers", str(made)]
+                command = [sys.executable, __file__, str(made)]
                 done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
                 output, code = done.stdout, done.returncode
                 by = "emulator" if "simt:" in output else "numbers" if "AssertionError" in output else "crash"
@@ -209,23 +225,5 @@ def caught(fault: Fault | None) -> tuple[str, str]:
     return "", ""
 
 
-def main() -> int:
-    wanted = sys.argv[1:]
-    chosen = [f for f in FAULTS if not wanted or f.name in wanted]
-    with ThreadPoolExecutor(2) as pool:
-        sound = pool.submit(caught, None)
-        missed = 0
-        for fault, (by, said) in zip(chosen, pool.map(caught, chosen), strict=True):
-            missed += not by
-            print(f"{fault.name:46} {by or 'NOT CAUGHT':11} {said[:110]}", flush=True)
-    if sound.result()[0]:
-        print("without a fault:", *sound.result())
-    print(f"{len(chosen) - missed} of {len(chosen)} caught")
-    return 1 if missed or sound.result()[0] else 0
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--numbers"]:
-        numbers(Path(sys.argv[2]))
-    else:
-        sys.exit(main())
+    numbers(Path(sys.argv[1]))

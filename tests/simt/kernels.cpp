@@ -1,5 +1,5 @@
 // The package's CUDA kernels, dispatch included, in the emulator: as a library for kernels.py, and with main() for the
-// sanitizers (kernels_main.cpp). What ops_cuda.cpp does for tensors, kernels.py does for arrays.
+// sanitizers (kernels_main.cpp). What the operators do for tensors, kernels.py does for arrays.
 #include "kernels_library.h"
 
 SIMT_EXPORT const char* run_forward(const imae_simt::ForwardCall* call) {

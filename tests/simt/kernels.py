@@ -61,6 +61,8 @@ RowsCall = structure(
     ("target", c_void_p),
     ("target_is_int32", c_int64),
     ("ignore_index", c_int64),
+    ("class_weight", c_void_p),
+    ("sample_weight", c_void_p),
     ("grad", c_void_p),
 )
 ForwardCall = structure(
@@ -68,7 +70,7 @@ ForwardCall = structure(
     ("rows", RowsCall),
     ("formula", POINTER(c_double)),
     ("formula_count", c_int64),
-    *((name, c_void_p) for name in ("class_weight", "value", "coefficients", "p", "weight")),
+    *((name, c_void_p) for name in ("value", "coefficients", "p", "example_weight")),
     ("divide_by", c_int64),
     ("mean_gradient", c_int64),
     ("loss", c_void_p),
@@ -82,9 +84,7 @@ BackwardCall = structure(
 )
 ScaleCall = structure(
     "ScaleCall",
-    ("machine", MachineCall),
-    ("dtype", c_int64),
-    ("grad", c_void_p),
+    ("rows", RowsCall),
     ("count", c_int64),
     ("by", c_void_p),
     ("by_is_double", c_int64),
@@ -117,7 +117,14 @@ class Kernels:
         if error is not None:
             raise RuntimeError(error.decode())
 
-    def _rows(self, logits: Tensor, target: Tensor, grad: Tensor | None) -> Structure:
+    def _rows(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        grad: Tensor | None,
+        class_weight: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> Structure:
         def integers(values: tuple[int, ...]) -> ctypes.Array[c_int64]:
             return (c_int64 * len(values))(*values)
 
@@ -133,6 +140,8 @@ class Kernels:
             target.data_ptr(),
             target.dtype == torch.int32,
             -100,
+            pointer(class_weight),
+            pointer(sample_weight),
             pointer(grad),
         )
 
@@ -161,14 +170,15 @@ class Kernels:
         formula: tuple[float, ...],
         *,
         class_weight: Tensor | None = None,
+        sample_weight: Tensor | None = None,
         reduction: int = MEAN,
         grad: bool = False,
         save: bool = False,
         stats: bool = False,
     ) -> dict[str, Tensor]:
-        """Whatever is asked for of: loss, grad; coefficients and divisor (save); p and weight (stats)."""
+        """Whatever is asked for of: loss, grad; coefficients and divisor (save); p and example_weight (stats)."""
         logits, target, gradient = self._inputs(logits, target, grad)
-        rows = self._rows(logits, target, gradient)
+        rows = self._rows(logits, target, gradient, class_weight, sample_weight)
         N, reduces = target.numel(), reduction != NONE and not stats
         made: dict[str, Tensor] = {}
         if not stats:
@@ -176,18 +186,18 @@ class Kernels:
         if save:
             made["coefficients"], made["divisor"] = unwritten(N, 4, like=logits), unwritten(like=logits)
         if stats:
-            made["p"], made["weight"] = unwritten(*target.shape, like=logits), unwritten(*target.shape, like=logits)
+            made["p"] = unwritten(*target.shape, like=logits)
+            made["example_weight"] = unwritten(*target.shape, like=logits)
         self._run(
             "run_forward",
             ForwardCall(
                 rows,
                 (c_double * len(formula))(*formula),
                 len(formula),
-                pointer(class_weight),
                 None if reduces else pointer(made.get("loss")),
                 pointer(made.get("coefficients")),
                 pointer(made.get("p")),
-                pointer(made.get("weight")),
+                pointer(made.get("example_weight")),
                 0 if stats else DIVIDE_BY[reduction],
                 gradient is not None and reduction == MEAN,
                 pointer(made["loss"]) if reduces else None,
@@ -214,13 +224,14 @@ class Kernels:
         )
         return grad
 
-    def scale_(self, grad: Tensor, by: Tensor) -> None:
-        call = ScaleCall(
-            self.machine.packed(),
-            DTYPES.index(grad.dtype),
-            grad.data_ptr(),
-            grad.numel(),
-            by.data_ptr(),
-            by.dtype == torch.float64,
-        )
-        self._run("run_scale", call)
+    def scale_(
+        self,
+        grad: Tensor,
+        by: Tensor,
+        target: Tensor,
+        *,
+        class_weight: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> None:
+        rows = self._rows(grad, target, grad, class_weight, sample_weight)
+        self._run("run_scale", ScaleCall(rows, grad.numel(), by.data_ptr(), by.dtype == torch.float64))

@@ -9,13 +9,14 @@
 #include "cuda/run.h"
 #include "geometry.h"
 
-// To the emulator, thread_local memory is __shared__ memory: the cache in loss.cpp must be another kind.
+// To the emulator, thread_local memory is __shared__ memory: the cache in prepare.cpp must be another kind.
 #include <array>
 #include <numbers>
+#include <optional>
 #include <string>
 #include <vector>
 #define thread_local static
-#include "loss.cpp"
+#include "prepare.cpp"
 #undef thread_local
 
 namespace imae_simt {
@@ -59,6 +60,7 @@ struct RowsCall {
   const int64_t *sizes, *logits_strides, *grad_strides;
   const void *logits, *target;
   int64_t target_is_int32, ignore_index;
+  const void *class_weight, *sample_weight;
   void* grad;
 };
 
@@ -66,8 +68,7 @@ struct ForwardCall {
   RowsCall rows;
   const double* formula;
   int64_t formula_count;
-  const void* class_weight;
-  void *value, *coefficients, *p, *weight;
+  void *value, *coefficients, *p, *example_weight;
   int64_t divide_by, mean_gradient;
   void *loss, *divisor;
 };
@@ -79,9 +80,7 @@ struct BackwardCall {
 };
 
 struct ScaleCall {
-  Machine machine;
-  int64_t dtype;
-  void* grad;
+  RowsCall rows;
   int64_t count;
   const void* by;
   int64_t by_is_double;
@@ -96,6 +95,8 @@ inline bool fill(const RowsCall& call, imae::Rows& rows) {
   rows.target = call.target;
   rows.target_is_int32 = call.target_is_int32 != 0;
   rows.ignore_index = call.ignore_index;
+  rows.class_weight = call.class_weight;
+  rows.sample_weight = call.sample_weight;
   rows.grad = call.grad;
   return imae::make_views(shape, call.grad_strides, rows.logits_view, rows.grad_view);
 }
@@ -115,12 +116,11 @@ void by_type(int64_t dtype, F f) {
 inline void forward(const ForwardCall& call) {
   imae::Forward f;
   if (!fill(call.rows, f)) throw std::runtime_error("not read in place");
-  f.loss = &imae::prepare(call.formula, call.formula_count);
-  f.class_weight = call.class_weight;
+  f.formula = &imae::prepare(call.formula, call.formula_count);
   f.value = call.value;
   f.coefficients = call.coefficients;
   f.p = call.p;
-  f.weight = call.weight;
+  f.example_weight = call.example_weight;
   imae::Reduction r;
   r.divide_by = static_cast<imae::Reduction::Divisor>(call.divide_by);
   r.mean_gradient = call.mean_gradient != 0;
@@ -128,9 +128,8 @@ inline void forward(const ForwardCall& call) {
   r.divisor = call.divisor;
   const auto workspace = std::make_unique<imae::Workspace>();
   std::memset(static_cast<void*>(workspace.get()), simt::kPoison, sizeof *workspace);
-  if (r.loss || r.mean_gradient) r.workspace = workspace.get();
   Launcher on(call.rows.machine);
-  by_type(call.rows.dtype, [&](auto t) { imae::run_forward<decltype(t)>(f, r, on); });
+  by_type(call.rows.dtype, [&](auto t) { imae::run_forward<decltype(t)>(f, r, workspace.get(), on); });
 }
 
 inline void backward(const BackwardCall& call) {
@@ -145,9 +144,13 @@ inline void backward(const BackwardCall& call) {
 }
 
 inline void scale(const ScaleCall& call) {
-  Launcher on(call.machine);
-  by_type(call.dtype,
-          [&](auto t) { imae::run_scale<decltype(t)>(call.grad, call.count, call.by, call.by_is_double != 0, on); });
+  imae::Scale s;
+  if (!fill(call.rows, s)) throw std::runtime_error("not read in place");
+  s.count = call.count;
+  s.by = call.by;
+  s.by_is_double = call.by_is_double != 0;
+  Launcher on(call.rows.machine);
+  by_type(call.rows.dtype, [&](auto t) { imae::run_scale<decltype(t)>(s, on); });
 }
 
 }  // namespace imae_simt

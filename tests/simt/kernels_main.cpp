@@ -35,9 +35,9 @@ void run(const Problem& p, const imae_simt::Machine& machine) {
   for (auto& byte : logits) byte = static_cast<unsigned char>(random() & 0x3f);  // finite in every dtype
   std::vector<int64_t> target(p.N);
   for (auto& y : target) y = random() % 5 == 0 ? -100 : random() % 17 == 0 ? p.C : int64_t(random() % p.C);
-  std::vector<unsigned char> class_weight(p.C * wide, 0x3f), value(p.N * wide), saved(4 * p.N * wide), loss(wide),
-      divisor(wide);
-  const double formula[] = {imae::kIMAE, 0.5, 8.0, 1e-8, imae::kNCE, 2.0};
+  std::vector<unsigned char> class_weight(p.C * wide, 0x3f), sample_weight(p.N * wide, 0x3f), value(p.N * wide),
+      saved(4 * p.N * wide), loss(wide), divisor(wide);
+  const double formula[] = {double(imae::FormulaId::kIMAE), 0.5, 8.0, 1e-8, double(imae::FormulaId::kNCE), 2.0};
   int64_t sizes[3], strides[3];
   imae_simt::ForwardCall f{};
   set_rows(f.rows, p, machine, sizes, strides);
@@ -46,7 +46,8 @@ void run(const Problem& p, const imae_simt::Machine& machine) {
   f.rows.grad = grad.data() + p.offset * size;
   f.formula = formula;
   f.formula_count = 6;
-  f.class_weight = class_weight.data();
+  f.rows.class_weight = class_weight.data();
+  f.rows.sample_weight = sample_weight.data();
   f.divide_by = f.mean_gradient = 1;
   f.loss = loss.data();
   imae_simt::forward(f);
@@ -66,8 +67,11 @@ void run(const Problem& p, const imae_simt::Machine& machine) {
   b.grad_output = value.data();
   b.divisor = divisor.data();
   imae_simt::backward(b);
-  const imae_simt::ScaleCall s{machine, p.dtype, grad.data() + p.offset * size, n, class_weight.data(), size == 8};
-  imae_simt::scale(s);
+  std::vector<unsigned char> infinite(wide, 0x7f);  // 0x7f7f.. is finite, 0x7f80.. and 0x7ff0.. are not
+  imae_simt::scale({b.rows, n, class_weight.data(), size == 8});
+  infinite[wide - 2] = size == 8 ? 0xf0 : 0x80;
+  for (int64_t k = 0; k < wide - 2; ++k) infinite[k] = 0;
+  imae_simt::scale({b.rows, n, infinite.data(), size == 8});
 }
 
 }  // namespace

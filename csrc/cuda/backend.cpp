@@ -1,0 +1,73 @@
+// The backend of NVIDIA's GPUs. Everything is queued on the current stream and nothing waits for it, so that a call can
+// be captured into a CUDA graph: divisors stay on the device, and a label out of range makes its row NaN.
+// With IMAE_EXT_DEBUG=1 each call first copies the labels to the host and refuses such labels.
+#include <torch/csrc/stable/accelerator.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <optional>
+#include <string_view>
+
+#include "../call.h"
+#include "entries.h"
+
+// Only libtorch_cuda has it; weak, so that the same binary loads where torch has no CUDA.
+extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t, void**);
+
+namespace imae {
+namespace {
+
+bool debugging() {
+  static const char* wish = std::getenv("IMAE_EXT_DEBUG");
+  return wish != nullptr && std::string_view(wish) == "1";
+}
+
+void check_labels(const Call& call) {
+  const Tensor on_host = ts::to(call.target, torch::stable::Device(torch::headeronly::DeviceType::CPU));
+  Rows rows = call.rows;
+  rows.target = on_host.const_data_ptr();
+  for (int64_t i = 0; i < rows.N; ++i) {
+    const int64_t y = rows.label(i);
+    REFUSE_UNLESS(y == rows.ignore_index || (y >= 0 && y < rows.C));
+  }
+}
+
+// Launches on the device of the call's logits, on that device's current stream.
+template <class F>
+void on_device_of(const Call& call, F launch) {
+  const ts::accelerator::DeviceGuard guard(call.logits.get_device_index());
+  if (debugging()) check_labels(call);
+  STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream != nullptr, "imae_ext: this torch has no CUDA");
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(call.logits.get_device_index(), &stream));
+  const int error = launch(stream);
+  STD_TORCH_CHECK(error == 0, "imae_ext: CUDA launch failed: ", cuda_error(error));
+}
+
+void forward(const Call& call, const Forward& f, const Reduction& r) {
+  on_device_of(call, [&](void* stream) {
+    // Freed when this returns, but the caching allocator gives it to later work of the same stream only.
+    std::optional<Tensor> workspace;
+    if (r.loss || r.mean_gradient)
+      workspace = new_tensor(call.logits, {int64_t(sizeof(Workspace) / sizeof(double))}, ScalarType::Double);
+    auto* memory = workspace ? static_cast<Workspace*>(workspace->mutable_data_ptr()) : nullptr;
+    return cuda_forward(f, r, memory, stream);
+  });
+}
+
+void backward(const Call& call, const Backward& b) {
+  on_device_of(call, [&](void* stream) { return cuda_backward(b, stream); });
+}
+
+void scale(const Call& call, const Scale& s) {
+  on_device_of(call, [&](void* stream) { return cuda_scale(s, stream); });
+}
+
+constexpr Backend kBackend = {&cuda_reads_in_place, nullptr, &forward, &backward, &scale};
+[[maybe_unused]] const bool added = add_backend(torch::headeronly::DeviceType::CUDA, kBackend);
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(imae_ext, CUDA, m) { implement_operators(m); }
+
+}  // namespace imae

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmarks.noisy_labels import augment, networks
 from benchmarks.noisy_labels.data import Dataset, Examples, digits
+from benchmarks.noisy_labels.training import Prepared
 
 CIFAR = (3, 32, 32)
 
@@ -31,8 +32,10 @@ def generator(seed: int) -> torch.Generator:
 # Networks
 
 
-# He et al. 2016, table 6, says 0.27, 0.66 and 0.85 million.
-@pytest.mark.parametrize(("name", "count"), [("resnet20", 269_722), ("resnet44", 658_586), ("resnet56", 853_018)])
+# He et al. 2016, table 6, says 0.27, 0.66 and 0.85 million for the last three.
+@pytest.mark.parametrize(
+    ("name", "count"), [("resnet8", 75_290), ("resnet20", 269_722), ("resnet44", 658_586), ("resnet56", 853_018)]
+)
 def test_resnets_have_the_papers_parameters(name: str, count: int) -> None:
     network = networks.build(name, CIFAR, 10, seed=0)
     assert sum(parameter.numel() for parameter in network.parameters()) == count
@@ -76,6 +79,21 @@ def test_a_network_fits_the_prepared_inputs_of_a_data_set() -> None:
     dataset = dataset_of(images_of((4, 3, 64, 64)), augmentation="crop-flip")
     prepared = augment.prepare(dataset.train.inputs[:], augment.statistics(dataset), None, dataset.augmentation)
     assert networks.build("mlp", dataset, 2, seed=0)(prepared).shape == (4, 2)
+
+
+def test_images_go_through_with_their_channels_side_by_side() -> None:
+    """1.4 times as fast on a CPU; the numbers differ by rounding alone."""
+    dataset = dataset_of(images_of((4, 3, 32, 32)))
+    network = networks.build("small", dataset, 2, seed=0).eval()
+    statistics = augment.statistics(dataset)
+    expected = network(augment.prepare(dataset.train.inputs[:], statistics, None, "none"))
+    seen: list[bool] = []
+    network[0].register_forward_pre_hook(  # type: ignore[index]
+        lambda module, given: seen.append(given[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    torch.testing.assert_close(Prepared(network, dataset)(dataset.train.inputs[:]), expected, atol=1e-4, rtol=1e-4)
+    assert seen == [True]
+    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[index,union-attr]
 
 
 def test_the_mlp_by_name_is_the_one_of_the_demo() -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
+from .methods.method import Procedure
 from .noise import NoisyLabels
 
 MOST_CONDITION = 1e6  # of a matrix to invert in float32
@@ -129,7 +130,7 @@ class NoiseAdaptation(Baseline):
         return -torch.logsumexp(log_p + log_softmax(matrix, dim=1).t()[target], dim=1)
 
 
-class PlainLoss(nn.Module):
+class PlainLoss(Procedure):
     """A baseline as a module, (logits (N, C), target (N,)) -> the mean loss; its matrix, if any, moves with it."""
 
     matrix: Tensor | None

@@ -17,9 +17,10 @@ import imae_ext
 from imae_ext.formulas import Formula
 
 from . import store, suspects
-from .baselines import Baseline, PlainLoss, anchor_transition, known_transition
+from .baselines import PlainLoss, anchor_transition, known_transition
 from .data import Dataset, Inputs, summary
 from .measures import Measures, logits_of
+from .methods import Method, Procedure, Setting
 from .noise import NoisyLabels
 from .task import Task
 from .training import Prepared, Recipe, Result, State, train
@@ -127,26 +128,43 @@ def load_network(folder: Path, task: Task, recipe: Recipe) -> nn.Module:
     return network
 
 
-def _criterion(folder: Path, task: Task, recipe: Recipe, dataset: Dataset, noise: NoisyLabels) -> nn.Module | None:
-    """Make the module of a plain PyTorch loss; None for the fused ones."""
-    baseline = recipe.formula
-    if not isinstance(baseline, Baseline):
+def _criterion(folder: Path, task: Task, recipe: Recipe, dataset: Dataset, noise: NoisyLabels) -> Procedure | None:
+    """Make what a plain PyTorch loss or method trains with; None for the fused ones."""
+    formula = recipe.formula
+    if isinstance(formula, Formula):
         return None
-    if not baseline.needs_transition:
-        return PlainLoss(baseline, dataset.num_classes)
-    if baseline.estimated:  # type: ignore[attr-defined]
-        # By then the network has learned what the right labels have in common, and not yet the wrong ones.
-        epochs = max(1, recipe.epochs // ESTIMATE_SHARE)
-        first = replace(recipe, name="CCE", formula=imae_ext.CCE(), epochs=epochs)
-        run_in(folder / "estimate", task, first, lambda measures: None)
-        device = torch.device(recipe.device)
-        model = Prepared(load_network(folder / "estimate", task, first), dataset.to(device)).to(device)
-        transition = anchor_transition(logits_of(model, dataset.to(device).train.inputs).float().softmax(dim=1))
-    elif dataset.truth_known:
-        transition = known_transition(noise, dataset.num_classes)
-    else:
+    known = known_transition(noise, dataset.num_classes) if dataset.truth_known else None
+    if isinstance(formula, Method):
+        return formula.start(
+            Setting(
+                num_classes=dataset.num_classes,
+                labels=torch.from_numpy(noise.labels),
+                epochs=recipe.epochs,
+                seed=recipe.seed,
+                build=task.build,
+                transition=known,
+                noise_rate=noise.rate if dataset.truth_known else None,
+                estimate=lambda: _estimate(folder, task, recipe, dataset),
+            )
+        )
+    if not formula.needs_transition:
+        return PlainLoss(formula, dataset.num_classes)
+    if formula.estimated:  # type: ignore[attr-defined]
+        return PlainLoss(formula, dataset.num_classes, _estimate(folder, task, recipe, dataset))
+    if known is None:
         raise ValueError(f"{recipe.name}: the true labels are not known here: give it estimated=True")
-    return PlainLoss(baseline, dataset.num_classes, transition)
+    return PlainLoss(formula, dataset.num_classes, known)
+
+
+def _estimate(folder: Path, task: Task, recipe: Recipe, dataset: Dataset) -> Tensor:
+    """Estimate the transition matrix from a first network, trained in a folder of its own."""
+    # By then the network has learned what the right labels have in common, and not yet the wrong ones.
+    epochs = max(1, recipe.epochs // ESTIMATE_SHARE)
+    first = replace(recipe, name="CCE", formula=imae_ext.CCE(), epochs=epochs)
+    run_in(folder / "estimate", task, first, lambda measures: None)
+    device = torch.device(recipe.device)
+    model = Prepared(load_network(folder / "estimate", task, first), dataset.to(device)).to(device)
+    return anchor_transition(logits_of(model, dataset.to(device).train.inputs).float().softmax(dim=1)).cpu()
 
 
 def _device(name: str) -> str:

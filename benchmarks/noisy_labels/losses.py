@@ -11,8 +11,9 @@ import imae_ext
 from imae_ext.formulas import Formula, SingleFormula
 
 from .baselines import Backward, Baseline, BootstrapHard, BootstrapSoft, Forward, NoiseAdaptation
+from .methods import METHODS, Method
 
-Objective = Formula | Baseline
+Objective = Formula | Baseline | Method
 Maker = Callable[..., Objective]
 
 FUSED: tuple[Maker, ...] = (
@@ -20,7 +21,7 @@ FUSED: tuple[Maker, ...] = (
     *(imae_ext.SCE, imae_ext.Focal, imae_ext.TaylorCE, imae_ext.AGCE, imae_ext.AUL, imae_ext.AEL),
     *(imae_ext.LabelSmoothing, imae_ext.NCE),
 )
-PLAIN: tuple[Maker, ...] = (BootstrapHard, BootstrapSoft, Forward, Backward, NoiseAdaptation)
+PLAIN: tuple[Maker, ...] = (BootstrapHard, BootstrapSoft, Forward, Backward, NoiseAdaptation, *METHODS)
 MAKERS: dict[str, Maker] = {maker.__name__.lower(): maker for maker in (*FUSED, *PLAIN)}
 
 
@@ -63,7 +64,7 @@ def catalogue(makers: tuple[Maker, ...] = (*FUSED, *PLAIN)) -> str:
 
 def label(objective: Objective) -> str:
     """Write what tables and pictures call the loss: parameters only where they are not the default, `*` if plain."""
-    if isinstance(objective, Baseline):
+    if isinstance(objective, (Baseline, Method)):
         return f"{_short(objective)}*"
     if objective == imae_ext.SCE():
         return "SCE"
@@ -72,7 +73,7 @@ def label(objective: Objective) -> str:
 
 def rank(objective: Objective) -> tuple[bool, int, object]:
     """Return what sorts losses as tables list them: fused before plain, formulas before sums, then by parameters."""
-    if isinstance(objective, Baseline):
+    if isinstance(objective, (Baseline, Method)):
         return True, PLAIN.index(type(objective)), repr(objective)
     return False, len(objective.terms), objective.packed
 
@@ -125,7 +126,7 @@ def _signature(maker: Maker) -> str:
     return f"{maker.__name__}({', '.join(f'{p.name}={_brief(p.default)}' for p in parameters)})"
 
 
-def _short(formula: SingleFormula | Baseline) -> str:
+def _short(formula: SingleFormula | Baseline | Method) -> str:
     changed = [
         f"{field.name}={_brief(getattr(formula, field.name))}"
         for field in fields(formula)  # type: ignore[arg-type]

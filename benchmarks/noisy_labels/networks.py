@@ -141,6 +141,7 @@ def _shape(dataset: Dataset) -> tuple[int, ...]:
 NETWORKS: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
     "mlp": _flat_mlp,
     "small": small,
+    "resnet8": lambda shape, num_classes: resnet(8, shape, num_classes),
     "resnet20": lambda shape, num_classes: resnet(20, shape, num_classes),
     "resnet44": lambda shape, num_classes: resnet(44, shape, num_classes),
     "resnet56": lambda shape, num_classes: resnet(56, shape, num_classes),

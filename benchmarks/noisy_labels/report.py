@@ -164,13 +164,13 @@ def _write_csv(path: Path, lines: Iterable[dict[str, object]]) -> None:
 
 
 def _draw_weights(archives: Sequence[Archive], folder: Path) -> list[Path]:
-    """Draw the weights of all losses that weigh examples, once for archives that have the same; return the pictures."""
+    """Draw the weights of losses that weigh examples, two or more, once for archives that have the same ones."""
     drawn: dict[frozenset[str], Path] = {}
     for one in archives:
         recipes = [run.result.recipe for run in one.runs]
         formulas = {label(recipe.formula): recipe.formula for recipe in recipes if isinstance(recipe.formula, Formula)}
         weighing = {name: formula for name, formula in formulas.items() if not formula.needs_all_logits}
-        if weighing and frozenset(weighing) not in drawn:
+        if len(weighing) > 1 and frozenset(weighing) not in drawn:
             drawn[frozenset(weighing)] = path = folder / f"{one.name}-weights.png"
             weight_curves(weighing, path)
     return list(drawn.values())

@@ -6,7 +6,7 @@ The layers, each importing only those before it:
     dataset, summary                 what a data set is; choosing examples by class; what was read, in words
     pickles, tables                  files of labels as named columns, none of which can run code
     options, lists                   what the readers share
-    scikit, cifar, fashion           small images, in memory
+    scikit, pairs, cifar, fashion    small images, in memory
     folders, listed                  your own photographs
     animal10n, clothing1m, food101n, mars, mini_imagenet, tiny_imagenet, webvision
                                      published photographs in files

@@ -18,10 +18,12 @@ from .listed import listed
 from .mars import mars
 from .mini_imagenet import mini_imagenet
 from .options import Options, refuse_size, refuse_validation
+from .pairs import digit_pairs
 from .scikit import digits
 from .tiny_imagenet import tiny_imagenet
 from .webvision import mini_webvision, webvision
 
+BUNDLED = ("digits", "digit-pairs")  # they come with scikit-learn
 MOST_IN_MEMORY = 2 * 1024**3  # bytes of decoded images in each part; larger parts are decoded batch by batch
 
 
@@ -44,7 +46,7 @@ def load(
 
     Args:
         name: one of DATASETS.
-        directory: of its files; all but digits need one, and digits take none.
+        directory: of its files; all but digits and their pairs need one, and these take none.
         validation: size of the part held out from the training set, by class; by default the data set's own.
         seed: of the split, and of the choice that limit makes.
         limit: how many training examples to keep, chosen by class, for small trials.
@@ -63,10 +65,10 @@ def load(
     """
     if name not in DATASETS:
         raise ValueError(f"expected a data set out of {', '.join(DATASETS)}, got {name}")
-    if directory is None and name != "digits":
+    if directory is None and name not in BUNDLED:
         raise ValueError(f"{name} is read from files: expected --directory DIR, the folder that they are in, got none")
-    if directory is not None and name == "digits":
-        raise ValueError(f"digits come with scikit-learn: expected no directory, got {directory}")
+    if directory is not None and name in BUNDLED:
+        raise ValueError(f"{name} come with scikit-learn: expected no directory, got {directory}")
     if size is not None and size < 1:
         raise ValueError(f"expected a size of at least 1 pixel, got {size}")
     place = Path(directory or ".")
@@ -84,6 +86,7 @@ def _digits(options: Options) -> Dataset:
 
 DATASETS: dict[str, Callable[[Options], Dataset]] = {
     "digits": _digits,
+    "digit-pairs": digit_pairs,
     "fashion-mnist": fashion_mnist,
     "cifar10": cifar10,
     "cifar100": cifar100,

@@ -12,7 +12,15 @@ endif
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 export PATH := $(dir $(PY)):$(PATH)
 
-.PHONY: build demo test ecosystem test-cuda sanitize figures bench lint format clean
+# Arguments of pytest, or words that choose faults.
+ARGS ?=
+# Tests that need seconds, not minutes, and together see a wrong formula, layout, option or gradient.
+QUICK := case_table contract_autograd contract_parameters cross_entropy mathematics shipped_bugs
+# What is longer than CI may take, those of them that this file has.
+NIGHTLY := $(shell sed -nE 's/^(faults|figures|ecosystem|fuzz|wheels|matrix|test-arm|test-slow):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
+
+.PHONY: build debug compile-commands quick demo test ecosystem test-slow test-cuda fuzz sanitize faults nightly figures bench docs \
+	lint tidy format clean
 
 $(CURDIR)/.venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -22,13 +30,31 @@ build: $(PY)
 	$(PIP) -r requirements/build.txt
 	$(PY) setup.py --quiet build_ext --inplace
 
+# Unoptimised, for a debugger; `make build` puts the fast one back.
+debug: $(PY)
+	$(PIP) -r requirements/build.txt
+	IMAE_CXXFLAGS="-O0 -g $(IMAE_CXXFLAGS)" $(PY) setup.py --quiet build_ext --inplace --build-temp build/debug
+
+# For editors and clang-tidy: how each file is compiled.
+compile-commands: build
+	ninja -C "$$(ls -td build/temp.* | head -1)" -t compdb compile > compile_commands.json
+
+quick: build
+	$(PIP) -r requirements/demo.txt -r requirements/test.txt
+	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -x -n auto $(QUICK:%=tests/test_%.py) $(ARGS)
+
 demo: build
 	$(PIP) -r requirements/demo.txt
 	$(PY) -m benchmarks.noisy_labels.demo
 
 test: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt
-	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto -m "not cuda" $(ARGS)
+	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto -m "not cuda and not slow" $(ARGS)
+
+# Tests of minutes: what a change to the tree as a whole may break.
+test-slow: build
+	$(PIP) -r requirements/demo.txt -r requirements/test.txt
+	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -m slow $(ARGS)
 
 # The CUDA kernels without a GPU: emulated, and with nvcc at hand compiled and disassembled.
 test-cuda: build
@@ -42,9 +68,25 @@ ecosystem: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt -r requirements/ecosystem.txt -c build/torch.txt
 	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest tests/ecosystem $(ARGS)
 
+# Random calls, valid and invalid, for SECONDS; a failure prints the line that repeats it.
+SECONDS ?= 60
+SEED ?= $(shell date +%s)
+fuzz: build
+	$(PIP) -r requirements/demo.txt -r requirements/test.txt
+	OMP_NUM_THREADS=1 $(PY) tests/fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
+
 sanitize: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt
 	$(PY) tests/sanitize.py
+
+# Plants faults, one after the other, and demands that a test fails.
+faults: build
+	$(PIP) -r requirements/demo.txt -r requirements/test.txt
+	$(PY) tests/mutation/run.py $(ARGS)
+
+# Before a release: hours. Goes on after a failure, and fails at the end.
+nightly: build
+	$(MAKE) --keep-going $(NIGHTLY)
 
 figures: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt
@@ -55,12 +97,22 @@ bench: build
 	$(PY) -m benchmarks.speed
 	$(PY) -m benchmarks.speed.figures --readme README.md
 
-lint: $(PY)
+# The API with its formulas typeset, from the docstrings: docs/api/html.
+docs: build
+	$(PIP) -r requirements/docs.txt
+	$(PY) docs/api/build.py
+
+lint: tidy
 	$(PIP) -r requirements/lint.txt
 	ruff check .
 	ruff format --check .
 	mypy
 	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs clang-format --dry-run --Werror
+
+# Alone: what the compiler does not warn of in the host code.
+tidy: compile-commands
+	$(PIP) -r requirements/lint.txt
+	git ls-files 'csrc/*.cpp' | grep -v cuda | xargs -n 1 -P 2 clang-tidy -p . --quiet
 
 format: $(PY)
 	$(PIP) -r requirements/lint.txt
@@ -69,4 +121,4 @@ format: $(PY)
 	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs clang-format -i
 
 clean:
-	rm -rf build imae_ext/*.so demo_output
+	rm -rf build imae_ext/*.so demo_output compile_commands.json docs/api/html

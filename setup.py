@@ -1,6 +1,7 @@
 """Builds imae_ext._C. IMAE_CUDA=1 demands the CUDA kernels, =0 leaves them out; unset, they follow torch and nvcc.
 
 IMAE_KERNELS=0 builds nothing: for a machine without a compiler, where the losses run as plain PyTorch.
+IMAE_OLD_GLIBC=1 has the binary run on a glibc older than the one here, back to 2.28: for wheels.
 """
 
 import os
@@ -29,6 +30,7 @@ except ModuleNotFoundError as missing:
         "  pip install --no-build-isolation -e ."
     )
 
+ROOT = Path(__file__).parent.resolve()
 STABLE_ABI = "0x020b000000000000"  # the oldest torch that the binary runs on: 2.11
 SOURCES = [
     "module.cpp",
@@ -80,7 +82,7 @@ def flags() -> list[str]:
         *os.environ.get("IMAE_CXXFLAGS", "").split(),
         "-std=c++20",
         "-fvisibility=hidden",
-        f"-fmacro-prefix-map={Path(__file__).parent.resolve()}/=",  # errors name csrc/..., not where it was built
+        f"-fmacro-prefix-map={ROOT}/=",  # errors name csrc/..., not where it was built
         "-fno-math-errno",
         "-fno-trapping-math",
         "-Wall",
@@ -90,6 +92,7 @@ def flags() -> list[str]:
         "-Wno-psabi",  # vectors are passed between inlined functions only
         "-Wno-maybe-uninitialized",  # the intrinsics' headers
         "-Wno-unknown-warning-option",  # Clang does not know the one before
+        *(["-include", str(ROOT / "csrc/old_glibc.h")] if os.environ.get("IMAE_OLD_GLIBC") == "1" else []),
         *(["-Werror"] if os.environ.get("IMAE_WERROR") == "1" else []),
         f"-DTORCH_TARGET_VERSION={STABLE_ABI}",
     ]

@@ -311,7 +311,7 @@ IMAE_HD OfMargin<M> ael(const Row<M>& x, typename M::Scalar a) {
 template <class M>
 IMAE_HD Outcome<M> label_smoothing(const Row<M>& x, typename M::Scalar eps) {
   using S = typename M::Scalar;
-  const auto smooth = eps == 0 ? M::set(0) : eps / x.C * (x.nlp + x.rest);
+  const auto smooth = eps == 0 ? M::set(0) : eps * (x.nlp + x.rest) / x.C;  // eps / C may be 0, times infinity
   const auto sharp = eps == 1 ? M::set(0) : (S(1) - eps) * x.nlp;
   const auto past = M::select(x.p < x.r, x.p - (S(1) - eps), eps - x.r);  // p - (1 - eps), from the smaller
   return {sharp + smooth, x.r, M::set(-eps / x.C), past - eps / x.C, M::set(0), x.p};

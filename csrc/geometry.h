@@ -64,9 +64,9 @@ inline bool make_views(const Shape& z, const int64_t* grad_strides, View& logits
       dims.push_back(d);
   }
   if (dims.size() > 2) return false;
-  const bool one_class = z.C() == 1;
-  logits.class_stride = one_class ? 1 : z.strides[z.class_dim()];
-  grad.class_stride = one_class ? 1 : grad_strides[z.class_dim()];
+  const bool any_stride = z.C() == 1 || z.N() == 0;
+  logits.class_stride = any_stride ? 1 : z.strides[z.class_dim()];
+  grad.class_stride = any_stride ? 1 : grad_strides[z.class_dim()];
   if (dims.empty()) return true;
   const Dim last = dims.back();
   if (dims.size() == 2) {

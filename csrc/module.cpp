@@ -32,7 +32,8 @@ static py::list formulas() {
   return table;
 }
 
-PYBIND11_MODULE(_C, m) {
+// What it hands out is constant, so that free-threaded Python may call it without its lock.
+PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.doc() = "Build information and the formula table of imae_ext.";
   m.def("formulas", &formulas, "(name, number, needs all logits, parameters) of each formula");
   m.def("cpu_instruction_set", [] { return imae::cpu_kernels().name; }, "the CPU kernels in use");

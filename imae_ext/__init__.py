@@ -32,6 +32,7 @@ from .formulas import (
 )
 from .from_nll import robust_loss_from_nll
 from .functional import robust_loss, row_stats, value_and_grad
+from .label_errors import LabelErrors, find_label_errors, label_errors
 from .linear import LinearRobustLoss, linear_robust_loss
 from .losses import (
     ael_loss,
@@ -96,6 +97,7 @@ __all__ = [
     "Formula",
     "GCELoss",
     "IMAELoss",
+    "LabelErrors",
     "LabelSmoothing",
     "LabelSmoothingLoss",
     "LinearRobustLoss",
@@ -114,9 +116,11 @@ __all__ = [
     "aul_loss",
     "cce_loss",
     "dm_loss",
+    "find_label_errors",
     "focal_loss",
     "gce_loss",
     "imae_loss",
+    "label_errors",
     "label_smoothing_loss",
     "linear_robust_loss",
     "mae_loss",

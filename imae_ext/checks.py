@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import hints
+from . import _torch, hints
 from .formulas import Formula
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2, "normalized": 3}
@@ -23,16 +24,40 @@ def check_options(formula: object, reduction: object, ignore_index: object = -10
     """Check the arguments that are not tensors."""
     if not isinstance(formula, Formula):
         raise TypeError(f"imae_ext: expected a formula such as imae_ext.IMAE(8.0), {hints.not_a_formula(formula)}")
-    if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
-        raise TypeError(f"imae_ext: expected ignore_index to be an int, got {ignore_index!r}")
-    if not -(2**63) <= int(ignore_index) < 2**63:
-        raise ValueError(f"imae_ext: expected ignore_index to be an int of 64 bits, got {ignore_index}")
+    as_label(ignore_index)
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"imae_ext: expected reduction to be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if reduction == "normalized" and formula.needs_all_logits:
         raise ValueError(
             f"imae_ext: example weights (reduction 'normalized', row_stats) need formulas of p_y alone, got {formula!r}"
         )
+
+
+def as_label(ignore_index: object) -> int:
+    """Return ignore_index as an int: of an integer of any kind, also of a tensor that holds one, but of no other."""
+    integers = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    scalar = isinstance(ignore_index, Tensor) and ignore_index.dim() == 0 and ignore_index.dtype in integers
+    whole = isinstance(ignore_index, (Integral, torch.SymInt)) and not isinstance(ignore_index, bool)
+    if not (scalar or whole):
+        raise TypeError(f"imae_ext: expected ignore_index to be an int, got {ignore_index!r}")
+    number = int(ignore_index)  # type: ignore[call-overload]
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"imae_ext: expected ignore_index to be an int of 64 bits, got {ignore_index}")
+    return number  # type: ignore[no-any-return]
+
+
+def not_ignored(target: Tensor, ignore_index: int) -> Tensor:
+    """Whether each label is another than `ignore_index`, which int32 labels may not be able to hold."""
+    if target.dtype is torch.int32 and not -(2**31) <= ignore_index < 2**31:
+        return torch.ones_like(target, dtype=torch.bool)
+    return target != ignore_index
+
+
+def plain(options: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Make ignore_index a plain integer, or refuse it: the operators would cut 1.7 to 1."""
+    if type(options[3]) is int:
+        return options
+    return *options[:3], as_label(options[3]), options[4]
 
 
 def check_weight(weight: object, C: int | None = None) -> None:
@@ -42,6 +67,8 @@ def check_weight(weight: object, C: int | None = None) -> None:
     if not isinstance(weight, Tensor):
         hint = hints.not_a_tensor("weight", weight)
         raise TypeError(f"imae_ext: expected weight to be a Tensor, got {type(weight).__name__}{hint}")
+    if weight.layout is not torch.strided:
+        raise TypeError(f"imae_ext: expected weight to be dense, got {weight.layout}; pass weight.to_dense()")
     if weight.dim() != 1 or C not in (None, len(weight)):
         hint = hints.weight_of_wrong_shape(weight, C)
         raise ValueError(f"imae_ext: expected weight of shape ({C or 'C'},), got {tuple(weight.shape)}{hint}")
@@ -75,6 +102,8 @@ def check_tensors(logits: object, target: object, weight: object, sample_weight:
         if not isinstance(value, Tensor):
             hint = hints.not_a_tensor(name, value)
             raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}{hint}")
+        if value.layout is not torch.strided:
+            raise TypeError(f"imae_ext: expected {name} to be dense, got {value.layout}; pass {name}.to_dense()")
     assert isinstance(logits, Tensor) and isinstance(target, Tensor)
     if logits.dtype not in FLOATS:
         raise TypeError(
@@ -115,7 +144,7 @@ def check_labels(logits: Tensor, target: Tensor, ignore_index: int) -> None:
     """Check that every label is a class or ignored. Reads the target, so on a GPU it waits for it."""
     C = logits.shape[min(1, logits.dim() - 1)]
     labels = target.reshape(-1)
-    wrong = ((labels < 0) | (labels >= C)) & (labels != ignore_index)
+    wrong = ((labels < 0) | (labels >= C)) & not_ignored(labels, ignore_index)
     if bool(wrong.any()):
         row = int(wrong.int().argmax())
         raise IndexError(
@@ -137,7 +166,7 @@ def check(
     check_options(formula, reduction, ignore_index)
     check_tensors(logits, target, weight, sample_weight)
     at_hand = target.device.type == "cpu" or os.environ.get("IMAE_EXT_DEBUG") == "1"
-    if at_hand and not hints.tracing():
+    if at_hand and _torch.has_values(target):
         check_labels(logits, target, ignore_index)
 
 
@@ -145,6 +174,8 @@ def check_like(logits: Tensor, out: object) -> None:
     """Check dtype, device and shape of a buffer for the gradient."""
     if not isinstance(out, Tensor):
         raise TypeError(f"imae_ext: expected out to be a Tensor, got {type(out).__name__}")
+    if out.layout is not torch.strided:
+        raise TypeError(f"imae_ext: expected out to be dense, got {out.layout}")
     if (out.dtype, out.device, out.shape) != (logits.dtype, logits.device, logits.shape):
         raise ValueError(
             f"imae_ext: expected out like the logits, {logits.dtype} of shape {tuple(logits.shape)} "
@@ -157,12 +188,20 @@ def check_out(logits: Tensor, out: Tensor) -> None:
     check_like(logits, out)
     if out.requires_grad:
         raise ValueError("imae_ext: expected an out that does not require a gradient; detach() it")
-    begin, end = _extent(logits)
-    out_begin, out_end = _extent(out)
-    if max(begin, out_begin) < min(end, out_end):
+    if _share_memory(logits, out):
         raise ValueError("imae_ext: expected out to share no memory with the logits")
+    if out.is_neg():
+        raise ValueError("imae_ext: expected an out whose negative bit is not set; pass out.resolve_neg()")
     if _overlaps_itself(out):
         raise ValueError(f"imae_ext: expected out to have a place for each number, got strides {out.stride()}")
+
+
+def _share_memory(x: Tensor, y: Tensor) -> bool:
+    if torch.compiler.is_compiling():  # a traced tensor has a storage, but no address
+        return x is y or torch._C._is_alias_of(x, y)  # type: ignore[attr-defined]
+    begin, end = _extent(x)
+    other_begin, other_end = _extent(y)
+    return max(begin, other_begin) < min(end, other_end)
 
 
 def _extent(x: Tensor) -> tuple[int, int]:

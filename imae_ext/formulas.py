@@ -71,6 +71,10 @@ def _check(formula: str, name: str, value: object, p: Mapping[str, Any] | None =
     return int(number) if p["integer"] else number
 
 
+# so that float32 has room for what it multiplies
+_COEFFICIENT = {"low": -1e30, "high": 1e30, "low_is_open": False, "zero_too": False, "integer": False}
+
+
 class Formula:
     """A formula or a linear combination of formulas: ``+``, ``-``, ``*`` and ``/`` by numbers, and ``sum`` make more.
 
@@ -149,7 +153,7 @@ class Combination(Formula):
                 raise TypeError(f"imae_ext: expected pairs of a coefficient and a formula, got {term!r}")
         if not 1 <= len(self.terms) <= MAX_TERMS:
             raise ValueError(f"imae_ext: expected 1 to {MAX_TERMS} formulas in a combination, got {len(self.terms)}")
-        terms = tuple((_check("Combination", "a coefficient", c), formula) for c, formula in self.terms)
+        terms = tuple((_check("Combination", "a coefficient", c, _COEFFICIENT), formula) for c, formula in self.terms)
         packed: list[float] = []
         for coefficient, formula in terms:
             number, _, *parameters = formula.packed

@@ -12,11 +12,11 @@ import os
 import torch
 from torch import Tensor
 
-from . import hints
+from . import _torch
 from ._signature import explained
-from .checks import FLOATS, check_options, check_sample_weight, check_weight
+from .checks import FLOATS, check_options, check_sample_weight, check_weight, not_ignored
 from .formulas import DM, IMAE, Focal, Formula, SingleFormula
-from .reference import VALUE, Row, _example_weight, _weighted, not_ignored, row_weights
+from .reference import VALUE, Row, _example_weight, _weighted, row_weights
 
 LEAST_EPS = 1e-3  # of IMAE and DM, for a nll that is not float64
 ROUNDING = -1e-3  # a nll from here to 0 is one of 0, rounded
@@ -177,11 +177,12 @@ def robust_loss_from_nll(
       >>> robust_loss_from_nll(nll, GCE(0.7), target=target).backward()
     """
     _check(nll, formula, target, weight, sample_weight, ignore_index, reduction)
+    ignore_index = int(ignore_index)
     dtype = torch.float64 if nll.dtype is torch.float64 else torch.float32
     labels = torch.zeros(nll.shape, dtype=torch.int64, device=nll.device) if target is None else target
     live = torch.ones_like(labels, dtype=torch.bool) if target is None else not_ignored(labels, ignore_index)
     at_hand = nll.device.type == "cpu" or os.environ.get("IMAE_EXT_DEBUG") == "1"
-    if at_hand and not hints.tracing():
+    if at_hand and _torch.has_values(nll):
         _check_numbers(nll.detach(), target, weight, live, ignore_index)
     flat = labels.reshape(-1)
     w = row_weights(flat, weight, None if sample_weight is None else sample_weight.reshape(-1), ignore_index, dtype)

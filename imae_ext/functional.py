@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
+import torch  # noqa: F401  for the examples
 from torch import Tensor
 
-from . import checks, reference
+from . import devices, plain
 from ._extension import compiled, stale
 from ._signature import explained
 from .distribution import statistics
@@ -66,11 +66,10 @@ def robust_loss(
     Differs from F.cross_entropy: NaN in an ignored row stays out of the gradient, so does NaN or an infinity in a row
     whose class has weight 0 (there F.cross_entropy's loss is NaN, too), and half-precision logits give a float32 loss.
     """
-    if not compiled:
-        return reference.robust_loss(
-            logits, target, formula, weight=weight, ignore_index=ignore_index, reduction=reduction
-        )
-    return ops.loss(logits, target, (formula, weight, None, ignore_index, reduction))
+    options = (formula, weight, None, ignore_index, reduction)
+    if devices.has_kernels(logits):
+        return ops.loss(logits, target, options)
+    return plain.loss(logits, target, options)
 
 
 @explained
@@ -115,19 +114,9 @@ def value_and_grad(
       tensor([[-0.1192,  0.1192]])
     """
     options = (formula, weight, None, ignore_index, reduction)
-    if compiled:
+    if devices.has_kernels(logits):
         return ops.value_and_grad(logits, target, options, out)
-    checks.check(logits, target, *options)
-    if out is not None:
-        checks.check_out(logits, out)
-    with torch.inference_mode(False), torch.enable_grad():
-        z, y = logits.detach().clone().requires_grad_(), target.clone()
-        w = None if weight is None else weight.detach().clone()
-        loss = reference.robust_loss(z, y, formula, weight=w, ignore_index=ignore_index, reduction=reduction)
-        (grad,) = torch.autograd.grad(loss.sum(), z)
-    if out is None:
-        return loss.detach(), grad
-    return loss.detach(), out.copy_(grad)
+    return plain.value_and_grad(logits, target, options, out)
 
 
 @explained
@@ -177,10 +166,8 @@ def row_stats(
       tensor([0.6931, 0.0012])
     """
     used = CCE() if formula is None else formula
-    if compiled:
-        p, weight = ops.row_stats(logits, target, used, ignore_index)
-    else:
-        p, weight, *_ = reference.row_stats(logits, target, used, ignore_index=ignore_index)  # type: ignore[assignment]
+    path = ops if devices.has_kernels(logits) else plain
+    p, weight = path.row_stats(logits, target, used, ignore_index)
     asked = log_p, entropy, sum_p2, is_top
-    more = statistics(logits, target, ignore_index, *asked) if any(asked) else [None] * 4
+    more = statistics(logits, target, int(ignore_index), *asked) if any(asked) else [None] * 4
     return RowStats(p, None if formula is None else weight, *more)

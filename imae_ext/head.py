@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import checks, reference
+from . import _torch, checks, reference
 from .formulas import unpack
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]  # of input, linear_weight and linear_bias
@@ -222,7 +222,7 @@ class _LinearLoss(torch.autograd.Function):
         if options.reduction == "none":
             return call.run((False,) * 3)[0].reshape(target.shape)
         # checkpointing drops what it can make again, and offloading would move what is larger than the input
-        ahead = not torch._C._autograd._top_saved_tensors_default_hooks(False)
+        ahead = not _torch.saving_hooks(False)
         wanted = tuple(wish and ahead for wish in ctx.needs_input_grad[:3])
         values, example, gradients = call.run(wanted)  # type: ignore[arg-type]
         loss, ctx.divisor = call.reduce(values, example)

@@ -9,24 +9,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import _torch
+
 # One logit x for the choice between two classes: the softmax over (0, x) is the sigmoid of x.
 TWO_COLUMNS = "torch.cat([torch.zeros_like(logits), logits], dim=1)"
 TWO_COLUMNS_OF_VECTOR = "torch.stack([torch.zeros_like(logits), logits], dim=-1)"
 YES_OR_NO = "torch.stack([torch.zeros_like(logits), logits], dim=1)"
 
 
-def tracing() -> bool:
-    """Whether tensors may have no values to look at: in torch.func, torch.compile, make_fx, FakeTensorMode."""
-    return (
-        torch._C._are_functorch_transforms_active()
-        or torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
-
-
 def values_at_hand(x: Tensor) -> bool:
     """Whether a look at the values is possible, and waits for no device."""
-    return x.device.type == "cpu" and not tracing()
+    return x.device.type == "cpu" and _torch.has_values(x)
 
 
 def not_a_tensor(name: str, value: object) -> str:

@@ -6,11 +6,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
-from . import checks, hints
+from . import _torch, checks, devices
 from . import head as head_ops
-from ._extension import compiled
 from ._signature import explained
 from .formulas import Formula
 
@@ -66,9 +64,6 @@ def _check(
         raise ValueError(f"imae_ext: expected softcap to be None or a positive number, got {softcap!r}")
     if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
         raise ValueError(f"imae_ext: expected chunk to be None or a number of rows, got {chunk!r}")
-
-
-_DEVICES = (("cpu", "cuda") if compiled.cuda_architectures else ("cpu",)) if compiled else ()
 
 
 @explained
@@ -149,14 +144,14 @@ def linear_robust_loss(
                 softcap=softcap,
                 chunk=chunk,
             )
-    if kind == "cpu" and not torch.compiler.is_compiling() and not hints.tracing():
+    if kind == "cpu" and _torch.has_values(target):
         checks.check_labels(head_ops.like_logits(input, linear_weight), target, ignore_index)
     options = head_ops.Head(formula.packed, int(ignore_index), reduction, float(logit_scale), softcap, chunk)
     head = input, linear_weight, linear_bias
     rest = target, weight, sample_weight
     weighs = any(w is not None and w.requires_grad for w in (weight, sample_weight))
-    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    if weighs or transformed or kind not in _DEVICES:
+    transformed = _torch.transforming() or _torch.in_forward_mode()
+    if weighs or transformed or kind == "meta" or not devices.has_kernels(input):
         return head_ops.reference_loss(*head, *rest, options)
     wanted = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in head]
     if torch.compiler.is_compiling():

@@ -19,10 +19,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
 
-from . import checks, reference
+from . import _torch, checks, reference
 from .checks import REDUCTIONS
 from .formulas import Formula, unpack
 
@@ -37,10 +36,6 @@ _backward = _op.backward.default
 _scale = _op.scale_.default
 _row_stats = _op.row_stats.default
 
-_transforming = torch._C._are_functorch_transforms_active  # inside torch.func.grad, vmap, ...
-_is_batch = torch._C._functorch.is_legacy_batchedtensor  # several grad_outputs: is_grads_batched
-_unwrap = torch._C._functorch.unwrap_if_dead  # logits that outlived the transform they were made in
-_saving_hooks = torch._C._autograd._top_saved_tensors_default_hooks  # of checkpointing and offloading
 _compiling = torch.compiler.is_compiling
 
 Pair = tuple[Tensor, Tensor]
@@ -98,7 +93,7 @@ class _Loss(torch.autograd.Function):
         if _one_pass(logits, reduction):
             ctx.save_for_backward(logits, target, weight, sample_weight)
             loss, grad = _forward_backward(*arguments)
-            hooks = _saving_hooks(False)
+            hooks = _torch.saving_hooks(False)
             ctx.grad, ctx.unpack = (hooks[0](grad), hooks[1]) if hooks else (grad, None)
             ctx.target = None if hooks else target  # also outside the saved tensors, for the same reason
             ctx.one_pass = True
@@ -133,14 +128,13 @@ class _Loss(torch.autograd.Function):
         try:
             _scale(grad, grad_output, target, weight, sample_weight, ignore_index)
         except RuntimeError:
-            if not _is_batch(grad_output):
+            if not _torch.is_batch(grad_output):
                 raise
             grad = _scaled(grad, grad_output, target, options)
         return grad, None, None
 
 
-# Function.apply without what it does for torch.func's transforms, which never get here: a seventh of a small call.
-_apply = super(torch.autograd.Function, _Loss).apply
+_apply = _torch.apply_of(_Loss)  # torch.func's transforms never get here
 
 
 # --- for torch.compile and export: operators with a derivative of their own -----------------------------------------
@@ -204,14 +198,14 @@ def _wants_grad(weight: Tensor | None) -> bool:
 
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     """Compute the loss, differentiable with respect to the logits."""
-    _, weight, sample_weight, _, _ = options
-    if _wants_grad(weight) or _wants_grad(sample_weight) or _transforming() or forward_ad._current_level >= 0:
+    _, weight, sample_weight, _, _ = options = checks.plain(options)
+    if _wants_grad(weight) or _wants_grad(sample_weight) or _torch.transforming() or _torch.in_forward_mode():
         return _reference(logits, target, options)
     if _compiling():
         return _traced(logits, target, options)
     try:
         if logits.requires_grad and torch.is_grad_enabled():
-            return _apply(_unwrap(logits), target, options)  # type: ignore[no-any-return,no-untyped-call]
+            return _apply(_torch.unwrap(logits), target, options)  # type: ignore[no-any-return]
         value: Tensor = _forward(*_arguments(logits, target, options))
         return value
     except _REFUSALS:
@@ -223,12 +217,16 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
 
 def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor | None) -> Pair:
     """Compute the loss and its gradient, into `out` if given, outside autograd."""
-    *_, ignore_index, reduction = options
+    *_, ignore_index, reduction = options = checks.plain(options)
+    if _compiling():  # what is refused while tracing can be said; later, it could not
+        checks.check(logits, target, *options)
+        if out is not None:
+            checks.check_out(logits, out)
     try:
         logits = logits.detach()
         arguments = _arguments(logits, target, options)
         if reduction == "normalized":
-            if out is not None and not _compiling():
+            if out is not None:
                 checks.check_out(logits, out)
             value, *rows = _forward_save(*arguments)
             grad = _backward(logits, target, *rows, torch.ones_like(value), ignore_index)
@@ -252,6 +250,10 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
 
 def row_stats(logits: Tensor, target: Tensor, formula: Formula, ignore_index: int) -> Pair:
     """Compute p_y and the example weight of each row."""
+    if type(ignore_index) is not int:
+        ignore_index = checks.as_label(ignore_index)
+    if _compiling():
+        checks.check(logits, target, formula, None, None, ignore_index, "normalized")
     try:
         return cast(Pair, _row_stats(logits.detach(), target, formula.packed, ignore_index))
     except _REFUSALS:

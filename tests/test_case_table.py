@@ -1,16 +1,17 @@
-"""The common case table through the CPU operator and the reference."""
+"""The common case table through the CPU operator, plain torch and the reference, held to the same accuracy."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from calls import plain_loss
 from cases import Case, table, table_params
 from expected import Expected, assert_within, expected, rows, stats_allowances
 from torch import Tensor
 
 import imae_ext
-from imae_ext import reference
+from imae_ext import plain, reference
 
 TABLE = table_params()
 
@@ -60,15 +61,40 @@ def test_autograd(case):
     check_autograd(case, imae_ext.robust_loss)
 
 
+@pytest.mark.parametrize("case", TABLE)
+def test_plain(case):
+    check_autograd(case, plain_loss)
+
+
+@pytest.mark.parametrize("case", TABLE[::3])
+def test_plain_value_and_grad(case):
+    logits, target, weight = case.inputs()
+    options = (case.formula.build(), weight, None, -100, case.reduction)
+    loss, grad = plain.value_and_grad(logits, target, options, None)
+    wanted = expected(case.formula, logits, target, weight=weight, reduction=case.reduction)
+    compare(case, logits, loss, grad, wanted)
+    values_only = plain.loss(logits, target, options)
+    compare(case, logits, values_only, grad, wanted)
+
+
 @pytest.mark.parametrize("case", TABLE[::3])
 def test_reference(case):
     check_autograd(case, reference.robust_loss)
 
 
+def kernel_stats(logits: Tensor, target: Tensor, formula) -> tuple[Tensor, Tensor]:
+    return imae_ext.row_stats(logits, target, formula)[:2]
+
+
+def plain_stats(logits: Tensor, target: Tensor, formula) -> tuple[Tensor, Tensor]:
+    return plain.row_stats(logits, target, formula, -100)
+
+
+@pytest.mark.parametrize("row_stats", (kernel_stats, plain_stats), ids=("kernel", "plain"))
 @pytest.mark.parametrize("case", [p for p in TABLE[::5] if p.values[0].formula.margin])
-def test_row_stats(case):
+def test_row_stats(case, row_stats):
     logits, target, _ = case.inputs()
-    p, w, *_ = imae_ext.row_stats(logits, target, case.formula.build())
+    p, w = row_stats(logits, target, case.formula.build())
     assert p.shape == w.shape == target.shape
     stats = np.stack([p.double().numpy().reshape(-1), w.double().numpy().reshape(-1)])
     ignored = target.reshape(-1).numpy() == -100

@@ -28,6 +28,7 @@ from imae_ext import (
     hints,
     robust_loss,
     trainers,
+    value_and_grad,
 )
 
 PACKAGE = Path(imae_ext.__file__).parent
@@ -414,6 +415,23 @@ TABLE = {
         lambda: imae_ext.value_and_grad(logits, target, CCE(), out=torch.empty(6, 4, requires_grad=True)),
         "detach() it",
         lambda: imae_ext.value_and_grad(logits, target, CCE(), out=torch.empty(6, 4, requires_grad=True).detach())[0],
+        ce,
+    ),
+    # tensors that are not laid out as the kernels read them
+    "sparse_logits": Hint(
+        lambda: cce_loss(logits.to_sparse(), target), "pass logits.to_dense()", lambda: ce(logits), ce, TypeError
+    ),
+    "sparse_weight": Hint(
+        lambda: cce_loss(logits, target, weight=weight.to_sparse()),
+        "pass weight.to_dense()",
+        lambda: ce(weight=weight.to_sparse().to_dense()),
+        lambda: ce(weight=weight),
+        TypeError,
+    ),
+    "negated_out": Hint(
+        lambda: value_and_grad(logits, target, CCE(), out=torch._neg_view(torch.zeros(6, 4))),
+        "pass out.resolve_neg()",
+        lambda: value_and_grad(logits, target, CCE(), out=torch._neg_view(torch.zeros(6, 4)).resolve_neg())[0],
         ce,
     ),
     # a trainer's outputs, labels and counts

@@ -143,19 +143,19 @@ def test_a_data_set_moves_with_all_its_parts() -> None:
 def test_arguments_that_do_not_suit_a_data_set_are_refused(tmp_path: Path) -> None:
     write_fashion(tmp_path)
     refused: list[tuple[str, dict[str, int], str]] = [
-        ("cifar11", {}, "expected a data set out of digits, .*, folder, got cifar11"),
+        ("cifar11", {}, "expected a data set out of digits, .*, folder, list, got cifar11"),
         ("digits", {"validation": 10}, "digits has a validation part of its own"),
         ("digits", {"size": 32}, "digits has images of one size"),
         ("cifar10", {"size": 64}, "cifar10 has images of one size"),
         ("fashion-mnist", {"size": 64}, "fashion-mnist has images of one size"),
         ("folder", {"size": 0}, "expected a size of at least 1 pixel, got 0"),
-        ("fashion-mnist", {"validation": 0}, "hold out from 1 to 199 of 200 examples, got 0"),
-        ("fashion-mnist", {"validation": 200}, "hold out from 1 to 199 of 200 examples, got 200"),
+        ("fashion-mnist", {"validation": -1}, "hold out from 0 to 199 of 200 examples, got -1"),
+        ("fashion-mnist", {"validation": 200}, "hold out from 0 to 199 of 200 examples, got 200"),
     ]
     for name, arguments, message in refused:
         with pytest.raises(ValueError, match=message):
             load(name, None if name == "digits" else tmp_path, **arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="digits come with scikit-learn: expected no directory"):
         load("digits", tmp_path)
-    with pytest.raises(ValueError, match="cifar10 is read from files: expected their directory"):
+    with pytest.raises(ValueError, match="cifar10 is read from files: expected --directory DIR"):
         load("cifar10")

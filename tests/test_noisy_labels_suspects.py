@@ -17,8 +17,11 @@ from torch import Tensor, nn
 import imae_ext
 from benchmarks.noisy_labels import noise
 from benchmarks.noisy_labels.data import Dataset, Examples, Published, digits
+from benchmarks.noisy_labels.judging import fit_line
+from benchmarks.noisy_labels.measures import Measures
 from benchmarks.noisy_labels.noise import NoisyLabels
-from benchmarks.noisy_labels.suspects import auc, per_example, write_csv
+from benchmarks.noisy_labels.suspects import Ranking, auc, per_example, write_csv
+from benchmarks.noisy_labels.training import Recipe, Result
 
 PUBLISHED = torch.arange(30) % 10
 ROWS = torch.tensor([29, 3, 4, 11, 17, 20, 21, 22, 23, 5])
@@ -88,15 +91,13 @@ def test_a_single_array_beside_the_true_labels_needs_no_key(tmp_path: Path) -> N
     wrong = (PUBLISHED.numpy() + 1) % 10
     # CIFAR-100N's file has lists of coarse labels as well.
     torch.save({"clean_label": PUBLISHED.numpy(), "noisy_label": wrong, "noisy_coarse_label": wrong.tolist()}, path)
-    assert noise.make("file", dataset_of(), path=path).rate == 1
+    assert noise.make("file", dataset_of(), path=path, meant=True).rate == 1
     np.savez(tmp_path / "one.npz", clean_label=PUBLISHED.numpy(), tensor=wrong)
-    assert noise.make("file", dataset_of(), path=tmp_path / "one.npz").rate == 1
+    assert noise.make("file", dataset_of(), path=tmp_path / "one.npz", meant=True).rate == 1
     torch.save({"noisy_label": torch.from_numpy(wrong)}, path)  # a tensor, and no true labels to compare
-    assert noise.make("file", dataset_of(), path=path).rate == 1
+    assert noise.make("file", dataset_of(), path=path, meant=True).rate == 1
     write_pt(path)
-    with pytest.raises(
-        ValueError, match="holds clean_label, aggre_label, worse_label: give one of them as key, got None"
-    ):
+    with pytest.raises(ValueError, match=r"holds clean_label: 30 whole .*; worse_label: .*: give one of them as key"):
         noise.make("file", dataset_of(), path=path)
 
 
@@ -128,10 +129,12 @@ def test_files_for_other_examples_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected labels below 10, got 10"):
         make(key="worse_label")
     write_pt(path)
-    with pytest.raises(ValueError, match="give one of them as key, got worst_label"):
+    with pytest.raises(
+        ValueError, match="has no worst_label: expected a key out of clean_label: 30 whole numbers from 0 to 9; "
+    ):
         make(key="worst_label")
     torch.save([1, 2], path)
-    with pytest.raises(ValueError, match="expected a dict of arrays, got list"):
+    with pytest.raises(ValueError, match=r"expected 30 labels, got an array of shape \(2,\)"):
         make()
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ValueError, match=r"labels\.pt: not a readable label file"):
@@ -146,7 +149,7 @@ def test_files_for_other_examples_are_refused(tmp_path: Path) -> None:
 def test_a_label_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     path, ran = tmp_path / "labels.pt", tmp_path / "ran"
     write_pt(path, aggre_label=Harmful(ran))
-    with pytest.raises(ValueError, match=r"labels\.pt: not a readable label file: it .* holds more than numbers$"):
+    with pytest.raises(ValueError, match=r"labels\.pt: not a readable label file: it .* holds more than numbers\. "):
         noise.make("file", dataset_of(), path=path, key="worse_label")
     assert not ran.exists()
     torch.load(path, weights_only=False)
@@ -190,29 +193,61 @@ def test_examples_are_judged_by_the_network_in_evaluation() -> None:
 
 
 @pytest.mark.parametrize("files", [True, False])
-@pytest.mark.parametrize("truth_known", [True, False])
-def test_suspects_are_listed_by_p(tmp_path: Path, truth_known: bool, files: bool) -> None:
-    dataset = dataclasses.replace(
-        dataset_of(),
-        truth_known=truth_known,
+@pytest.mark.parametrize("known", ["truth", "verified", "nothing"])
+def test_suspects_are_listed_by_p(tmp_path: Path, known: str, files: bool) -> None:
+    clean = PUBLISHED[ROWS].numpy()
+    p = np.array([0.9, 0.1, 0.5, 0.7, 0.3, 0.8, 0.2, 0.6, 0.4, 1e-7])
+    ranking = Ranking(
+        index=np.where(np.arange(10) == 4, -1, ROWS.numpy()),
         files=tuple(f"é, {i}.png" for i in range(10)) if files else (),
-        class_names=tuple("abcdefghij") if files else (),
+        class_names=tuple("abcdefghij"),
+        given=(clean + 1) % 10,
+        p=p,
+        weight=2 * p,
+        predicted=np.arange(10),
+        trained=np.arange(10) % 3,
+        true=clean if known == "truth" else None,
+        verified=np.array([1, 0, -1, 1, 0, 1, 0, -1, 1, 0]) if known == "verified" else None,
     )
-    clean = dataset.train.labels.numpy()
-    made = NoisyLabels((clean + 1) % 10, clean)
-    p = torch.tensor([0.9, 0.1, 0.5, 0.7, 0.3, 0.8, 0.2, 0.6, 0.4, 1e-7])
-    write_csv(tmp_path / "suspects.csv", dataset, made, p, 2 * p, torch.arange(10))
+    write_csv(tmp_path / "suspects.csv", ranking, 0.35)
     with (tmp_path / "suspects.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    optional = (["file"] if files else []), (["true_label"] if truth_known else [])
-    names = ["rank", "index", *optional[0], "given_label", "predicted_label", "p_given", "weight", *optional[1]]
-    assert list(rows[0]) == names
+    names = ["rank", "index", *(["file"] if files else []), "given_label", "predicted_label", "p_given", "suspect"]
+    optional = {"truth": ["true_label"], "verified": ["verified"], "nothing": []}[known]
+    assert list(rows[0]) == [*names, "weight", "trained_by", *optional]
     order = [9, 1, 6, 4, 8, 2, 7, 3, 5, 0]
-    name = (lambda label: "abcdefghij"[label]) if files else str
+    assert [row["suspect"] for row in rows] == ["yes"] * 4 + ["no"] * 6 and ranking.below(0.35) == 4
     for rank, (row, i) in enumerate(zip(rows, order, strict=True), start=1):
-        assert (int(row["rank"]), int(row["index"])) == (rank, int(ROWS[i]))
-        assert row["given_label"] == name(int(made.labels[i])) and row["predicted_label"] == name(i)
-        assert float(row["p_given"]) == pytest.approx(float(p[i]), rel=1e-5)
-        assert float(row["weight"]) == pytest.approx(2 * float(p[i]), rel=1e-5)
+        assert (int(row["rank"]), row["index"]) == (rank, "" if i == 4 else str(int(ROWS[i])))
+        given = "abcdefghij"[(clean[i] + 1) % 10]
+        assert row["given_label"] == given and row["predicted_label"] == "abcdefghij"[i]
+        assert float(row["p_given"]) == pytest.approx(p[i], rel=1e-5)
+        assert float(row["weight"]) == pytest.approx(2 * p[i], rel=1e-5) and int(row["trained_by"]) == i % 3
         assert row.get("file") == (f"é, {i}.png" if files else None)
-        assert row.get("true_label") == (name(int(clean[i])) if truth_known else None)
+    if known == "truth":
+        assert rows[0]["true_label"] == "abcdefghij"[clean[9]] and math.isnan(ranking.auc())  # all are wrong
+    if known == "verified":
+        assert [row["verified"] for row in rows[4:6]] == ["right", ""]
+        assert ranking.auc() == 1  # the four found wrong are below the four found right
+
+
+def history(*fits: float, epochs: int = 100) -> Result:
+    """Make a run whose fit was measured at even distances up to its end."""
+    measures = [
+        Measures(epochs * (i + 1) // len(fits), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, fit) for i, fit in enumerate(fits)
+    ]
+    return Result(Recipe("IMAE", imae_ext.IMAE(), 0.1, epochs=epochs), tuple(measures))
+
+
+@pytest.mark.parametrize(
+    ("fits", "message"),
+    [
+        ((50, 80, 88, 88), "88.0% of the training labels, and that had settled: enough"),
+        ((40, 55, 62, 74), "74.0% of the training labels, 12.0 points more than before the last quarter: too little"),
+        ((90, 99, 100, 100), "unless all are right it has memorised wrong ones"),
+        ((30, 34, 35, 35), "too little to tell right from wrong"),
+    ],
+)
+def test_whether_a_fit_is_enough_is_said(fits: tuple[float, ...], message: str) -> None:
+    assert message in fit_line([history(*fits)])
+    assert "(mean of 2 networks)" in fit_line([history(*fits), history(*fits)])

@@ -16,6 +16,8 @@ from torch.nn.functional import log_softmax
 
 from .noise import NoisyLabels
 
+MOST_CONDITION = 1e6  # of a matrix to invert in float32
+
 
 @dataclass(frozen=True)
 class Baseline(ABC):
@@ -98,6 +100,10 @@ class Backward(_Correction):
     def matrix(self, num_classes: int, transition: Tensor | None) -> Tensor | None:
         known = super().matrix(num_classes, transition)
         assert known is not None
+        if not torch.linalg.cond(known.double()) < MOST_CONDITION:  # nan and infinity are not, either
+            unused = (known.sum(dim=0) == 0).nonzero().flatten().tolist()
+            why = f"no label is of class {', '.join(map(str, unused))}" if unused else "its rows are nearly alike"
+            raise ValueError(f"Backward inverts the transition matrix, which has no inverse here: {why}; take Forward")
         return torch.linalg.inv(known)
 
     def values(self, log_p: Tensor, target: Tensor, matrix: Tensor | None) -> Tensor:

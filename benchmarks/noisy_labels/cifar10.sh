@@ -10,7 +10,7 @@ set -euo pipefail
 directory=$(realpath "$1") labels=$(realpath "$2") out=${3:-runs/cifar10}
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}
-common=(--data cifar10 --directory "$directory" --labels "$labels" --network "${NETWORK:-resnet20}"
+common=(--data cifar10 --directory "$directory" --network "${NETWORK:-resnet20}"
   --epochs "${EPOCHS:-60}" --measure-every 3 --schedule step --weight-decay 1e-4 --device cuda --amp
   --processes "${PROCESSES:-4}" --seeds 2)
 grid=(--lr search --grid 0.003 0.01 0.03 0.1 --search-seeds 1) # chosen on the 5,000 clean images held out from training
@@ -22,9 +22,11 @@ report() {
 }
 
 part() { # part NOISE LOSS...
-  local noise=$1
+  local noise=$1 file=()
   shift
-  "$python" -m benchmarks.noisy_labels sweep "${common[@]}" "${grid[@]}" --noises "$noise" --losses "$@" --out "$out"
+  [[ $noise != file* ]] || file=(--labels "$labels")
+  "$python" -m benchmarks.noisy_labels sweep "${common[@]}" "${grid[@]}" "${file[@]}" --noises "$noise" \
+    --losses "$@" --out "$out"
 }
 
 mkdir -p "$out"

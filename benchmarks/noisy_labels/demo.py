@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .experiment import LEARNING_RATES, LOSSES, NOISE_RATE, recipes, run
-from .figures import training_curves, weight_curves
+from .figures import pyplot, training_curves, weight_curves
 from .runs import run_all
 from .search import RATES, SEEDS, choose, search_table
 from .table import paper_table
 from .timing import SHAPES, TIMED, time_losses, timing_table
 
+SHOWN_SEEDS, OUT = 4, Path("demo_output")
 TIMING_SECONDS = 0.6  # for each loss and shape
 
 
@@ -34,16 +35,22 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.noisy_labels.demo",
         description="Train a small network on digits with 40% of the labels wrong, by four losses.",
     )
-    parser.add_argument("--seeds", type=int, default=4, help="runs of each loss (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, help=f"runs of each loss (default: {SHOWN_SEEDS})")
     parser.add_argument("--epochs", type=int, default=100, help="length of a run (default: %(default)s)")
     parser.add_argument("--processes", type=int, help="runs at a time (default: one for each core)")
-    parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder of the pictures")
+    parser.add_argument("--out", type=Path, help=f"folder of the pictures (default: {OUT})")
     parser.add_argument("--search", action="store_true", help="choose the rates on the validation images")
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if given.search and (given.seeds is not None or given.out is not None):
+        option = "--out" if given.seeds is None else "--seeds"
+        parser.error(f"{option}: it has no effect with --search, which has seeds of its own and draws nothing")
+    given.seeds, given.out = given.seeds or SHOWN_SEEDS, given.out or OUT
+    return given
 
 
 def demo(options: argparse.Namespace) -> None:
     start = time.perf_counter()
+    pyplot()  # now, rather than after a minute of training, if it is missing
     options.out.mkdir(parents=True, exist_ok=True)
     chosen = {name: [rate] for name, rate in LEARNING_RATES.items()}
     results = run_all(run, recipes(chosen, range(options.seeds), options.epochs), options.processes)

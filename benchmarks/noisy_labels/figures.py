@@ -6,17 +6,11 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-
-matplotlib.use("Agg")  # pictures go to files; no display is needed
-
-import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib.axes import Axes
 
 import imae_ext
 from imae_ext.formulas import Formula
@@ -24,6 +18,9 @@ from imae_ext.formulas import Formula
 from .measures import Measures
 from .table import by_loss
 from .training import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Array = npt.NDArray[np.float64]
 
@@ -62,6 +59,26 @@ PANELS: Panels = (
 )
 
 
+FIT: Panels = (("Training labels fitted (%)", lambda measures: measures.fit),)  # where nothing else was measured
+
+
+def pyplot() -> Any:
+    """Import matplotlib, which nothing but a picture needs, so that it draws into files without a display.
+
+    Raises:
+        ImportError: it is missing; the message says how to get it.
+
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError("pictures are drawn by matplotlib: pip install -r requirements/demo.txt") from error
+    matplotlib.use("Agg")
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
 def training_curves(results: Sequence[Result], path: Path, title: str, panels: Panels = PANELS) -> None:
     """Draw test accuracy and the fits of the wrong and the right labels, in percent, against the epoch.
 
@@ -70,7 +87,8 @@ def training_curves(results: Sequence[Result], path: Path, title: str, panels: P
     """
     groups = by_loss(results)
     inks = colours([group[0].recipe.name for group in groups])
-    panels = tuple(panel for panel in panels if any(not math.isnan(panel[1](one.final)) for one in results))
+    panels = tuple(panel for panel in panels if any(not math.isnan(panel[1](one.final)) for one in results)) or FIT
+    plt = pyplot()
     with plt.rc_context(STYLE):
         size = (13 / 3 * len(panels), 4.2)
         figure, row = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
@@ -99,6 +117,7 @@ def weight_curves(formulas: Mapping[str, Formula], path: Path) -> None:
     """
     inks = colours(list(formulas))
     highest = 8.2
+    plt = pyplot()
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 4.8))
         for name, formula in formulas.items():

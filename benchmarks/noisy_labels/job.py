@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from imae_ext.formulas import Formula
 
 from . import store, suspects
 from .baselines import Baseline, PlainLoss, anchor_transition, known_transition
-from .data import Dataset
+from .data import Dataset, Inputs, summary
 from .measures import Measures, logits_of
 from .noise import NoisyLabels
 from .task import Task
@@ -66,10 +66,9 @@ def run_in(folder: Path, task: Task, recipe: Recipe, report: Callable[[Measures]
 
 def describe(task: Task, recipe: Recipe, noise: NoisyLabels) -> dict[str, Any]:
     """Write down all that decides a run. The labels' digest stands for the data and for label files."""
-    settings = asdict(task)
-    del settings["directory"], settings["labels"]
     return {
-        "task": settings,
+        "task": task.settings,
+        "data": summary(task.dataset()) | ({"labels": dict(noise.source)} if noise.source else {}),
         "recipe": {field.name: getattr(recipe, field.name) for field in fields(recipe)}
         | {"formula": repr(recipe.formula), "device": torch.device(recipe.device).type},
         "labels_sha256": digest(noise),
@@ -96,12 +95,26 @@ def suspect_auc(recipe: Recipe, network: nn.Module, dataset: Dataset, noise: Noi
 
 def examples(recipe: Recipe, network: nn.Module, dataset: Dataset, noise: NoisyLabels) -> tuple[Tensor, Tensor, Tensor]:
     """Return p_y, weight and prediction of each training example, (n,) each; the weight is CCE's if it has none."""
-    weighs = isinstance(recipe.formula, Formula) and not recipe.formula.needs_all_logits
-    formula = recipe.formula if weighs else imae_ext.CCE()
     device = torch.device(recipe.device)
     dataset = dataset.to(device)
     model = Prepared(network, dataset).to(device)
-    return suspects.per_example(model, dataset, torch.from_numpy(noise.labels).to(device), formula)
+    return suspects.per_example(model, dataset, torch.from_numpy(noise.labels).to(device), _weighing(recipe))
+
+
+def _weighing(recipe: Recipe) -> Formula:
+    """Return the formula whose weights are shown."""
+    weighs = isinstance(recipe.formula, Formula) and not recipe.formula.needs_all_logits
+    return recipe.formula if weighs else imae_ext.CCE()
+
+
+def opinions(
+    recipe: Recipe, network: nn.Module, dataset: Dataset, inputs: Inputs, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what a run's network says of examples: probabilities (n, C), and weights (n,) for labels (n,)."""
+    device = torch.device(recipe.device)
+    model = Prepared(network, dataset.to(device)).to(device)
+    logits = logits_of(model, inputs.to(device)).float()
+    return logits.softmax(dim=1), imae_ext.row_stats(logits, labels.to(device), _weighing(recipe))[1]
 
 
 def load_network(folder: Path, task: Task, recipe: Recipe) -> nn.Module:

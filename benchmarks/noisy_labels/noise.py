@@ -6,19 +6,22 @@ Rates are exact, not expected: the number of changed labels is `round(rate * n)`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .annotators import NO_LABEL
 from .data import Dataset
+from .file_noise import check_order, given_for
 from .label_files import read_labels
+from .label_rows import Examples
+from .names import MADE as MADE
+from .names import NOISES as KINDS
 
 IntArray = npt.NDArray[np.int64]
-
-MADE = ("symmetric", "asymmetric")
-KINDS = ("none", *MADE, "file")
 
 # CIFAR-10's usual confusions: truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog.
 CIFAR10_CLASS_MAP: dict[int, int] = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
@@ -40,11 +43,13 @@ class NoisyLabels:
     Attributes:
         labels: (n,) int64, the labels given to training.
         clean: (n,) int64, the true labels.
+        source: what is to be said of the file that they are from; empty if they are from none.
 
     """
 
     labels: IntArray
     clean: IntArray
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def noisy(self) -> npt.NDArray[np.bool_]:
@@ -64,6 +69,9 @@ def make(
     seed: int = 0,
     path: str | Path | None = None,
     key: str | None = None,
+    *,
+    order: str | Path | None = None,
+    meant: bool = False,
 ) -> NoisyLabels:
     """Make the labels to train on, for dataset.train.
 
@@ -74,10 +82,12 @@ def make(
         seed: of symmetric and asymmetric noise.
         path: of a file of labels for the whole training set as published, in its order.
         key: of the labels in that file, if it holds several.
+        order: of a file with the order of the label file's rows, if that is another.
+        meant: take noise that leaves nothing to learn, and files that change as many labels as chance would.
 
     Raises:
         ValueError: an unknown kind, noise on top of labels that may be wrong, no path, a rate out of range, or a
-            file that does not fit the data set.
+            file that does not fit the data set, or has no label for some of its examples.
 
     """
     if kind in MADE and not dataset.truth_known:
@@ -86,6 +96,8 @@ def make(
             "that the labels are right, and lets some of them be made wrong"
         )
     labels = dataset.train.labels.cpu().numpy()
+    if kind in MADE and not meant:
+        _check_learnable(kind, rate, dataset.num_classes)
     if kind == "none":
         return NoisyLabels(labels, labels)
     if kind == "symmetric":
@@ -94,13 +106,22 @@ def make(
         return asymmetric(labels, rate, class_map_of(dataset), seed)
     if kind != "file":
         raise ValueError(f"expected noise out of {', '.join(KINDS)}, got {kind}")
-    if path is None:
-        raise ValueError("noise from a file: expected its path, got none")
-    if dataset.published is None:
-        return from_file(path, labels, key=key, num_classes=dataset.num_classes)
-    rows = dataset.published.rows.cpu().numpy()
-    whole = from_file(path, dataset.published.labels.cpu().numpy(), key=key, num_classes=dataset.num_classes)
-    return NoisyLabels(whole.labels[rows], whole.clean[rows])
+    given, source = given_for(dataset, path, key, order=order, meant=meant)
+    rows = dataset.train_rows.cpu().numpy()
+    missing = int((given.labels[rows] == NO_LABEL).sum())
+    if missing:
+        raise ValueError(f"{path}: {missing} of {len(rows)} training examples have no label: leave them out first")
+    return NoisyLabels(given.labels[rows], labels, source)
+
+
+def _check_learnable(kind: str, rate: float, num_classes: int) -> None:
+    """Refuse noise after which the given label says less of the true class than another one, or nothing."""
+    limit = 1 - 1 / num_classes if kind == "symmetric" else 0.5
+    if rate >= limit:
+        raise ValueError(
+            f"expected a rate of {kind} noise below {limit:g} with {num_classes} classes, got {rate:g}: the true class "
+            "would no longer be the most frequent among the labels; --meant takes it as it is"
+        )
 
 
 def class_map_of(dataset: Dataset) -> dict[int, int]:
@@ -179,12 +200,12 @@ def next_in_superclass(superclass: npt.ArrayLike = CIFAR100_SUPERCLASS) -> dict[
 def from_file(
     path: str | Path, labels: npt.ArrayLike, *, key: str | None = None, num_classes: int | None = None
 ) -> NoisyLabels:
-    """Read noisy labels from a file: .npy, .npz, CIFAR-N's .pt, or text with one integer a line.
+    """Read noisy labels from a file, of any format of data.tables, for examples in the file's order.
 
     Args:
-        path: the label file; its "clean_label", if it has one, must equal labels.
+        path: the label file; its true labels, if it has some, must equal labels.
         labels: (n,) true class indices; the file must hold as many.
-        key: name of the array inside an .npz or .pt file that holds more than one besides "clean_label".
+        key: name of the array inside a file that holds more than one besides the true labels.
         num_classes: if given, labels of the file must be below it.
 
     Raises:
@@ -192,21 +213,12 @@ def from_file(
         ValueError: the file does not hold n non-negative integers, has no array `key`, or is for other examples.
 
     """
-    path = Path(path)
     clean = _as_labels(labels)
-    found, true = read_labels(path, key)
-    for array in (found,) if true is None else (found, true):
-        if array.shape != clean.shape:
-            raise ValueError(f"{path}: expected {clean.size} labels, got an array of shape {array.shape}")
-    noisy = _as_labels(found)
-    if num_classes is not None and noisy.size and noisy.max() >= num_classes:
-        raise ValueError(f"{path}: expected labels below {num_classes}, got {noisy.max()}")
-    if true is not None and (true != clean).any():
-        raise ValueError(
-            f"{path}: expected clean_label to be the labels of the data set, got {(true != clean).sum()} others out of "
-            f"{clean.size}: the file is for the examples in another order, or for another data set"
-        )
-    return NoisyLabels(noisy, clean)
+    examples = Examples(clean, np.iinfo(np.int64).max if num_classes is None else num_classes)
+    given = read_labels(Path(path), key, examples)
+    if given.true is not None:
+        check_order(Path(path), given, examples, truth_known=True)
+    return NoisyLabels(_as_labels(given.labels), clean)
 
 
 def _as_labels(labels: npt.ArrayLike) -> IntArray:

@@ -6,39 +6,62 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from .names import (
+    CLEAN,
+    DATASETS,
+    LOSSES,
+    MADE,
+    NETWORKS,
+    NOISES,
+    OPTIMIZERS,
+    PARAMETERS,
+    RATES,
+    SCHEDULES,
+    SEARCH_SEEDS,
+    TARGETS,
+)
 
-from .data import CLEAN, DATASETS
-from .losses import catalogue, label, parameter_names, parse, with_parameters
-from .networks import NETWORKS
-from .noise import KINDS, MADE
-from .runs import usable_cores
-from .search import RATES, SEEDS
-from .task import Task
-from .training import OPTIMIZERS, SCHEDULES, Recipe
+if TYPE_CHECKING:  # what takes torch is imported where it is used: --help does not wait for it
+    from .task import Task
+    from .training import Recipe
 
 REDUCTIONS = ("mean", "sum", "normalized")
 RATE = 0.4  # of noise, unless told otherwise
 NOISE_FORMS = "none, symmetric:RATE, asymmetric:RATE, file or file:KEY"
-NOISE_DEFAULT = f"{{}} for {', '.join(CLEAN)}; else none"
+NOISE_DEFAULT = f"file with --labels; {{}} for {', '.join(CLEAN)}; else none"
 RATE_HELP = "one for all, LOSS=RATE for some, or `search`: by validation accuracy, on --grid, with other seeds"
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
+def add_data(parser: argparse.ArgumentParser, directory: bool = True) -> None:
     group = parser.add_argument_group("data")
-    group.add_argument("--data", default="digits", choices=list(DATASETS), help="data set (default: %(default)s)")
-    add_places(group)
-    group.add_argument("--network", default="mlp", choices=list(NETWORKS), help="default: %(default)s")
+    about = f"data set, of {', '.join(DATASETS)} (default: %(default)s)"
+    group.add_argument("--data", default="digits", choices=DATASETS, metavar="NAME", help=about)
+    if directory:
+        group.add_argument("--directory", type=Path, metavar="DIR", help="where the data set's files are")
+    add_label_file(group)
+    group.add_argument(
+        "--split", metavar="LIST", help="which published list to train on: red_noise_nl_0.4, google, ..."
+    )
+    about = f"of {', '.join(NETWORKS)} (default: %(default)s)"
+    group.add_argument("--network", default="mlp", choices=NETWORKS, metavar="NAME", help=about)
     group.add_argument("--validation", type=int, metavar="N", help="size of the part held out from training")
+    group.add_argument("--fold", metavar="K/N", help="hold out the K-th of N parts of a folder or list, or `none`")
     group.add_argument("--limit", type=int, metavar="N", help="keep N training examples, for small trials")
-    group.add_argument("--size", type=int, metavar="PIXELS", help="side of the images of a folder")
+    group.add_argument("--size", type=int, metavar="PIXELS", help="side that image files are scaled to")
+    group.add_argument("--skip-broken", action="store_true", help="go on without images that cannot be read")
     group.add_argument("--trusted", action="store_true", help="take a folder's labels for the truth")
 
 
-def add_places(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    group.add_argument("--directory", type=Path, metavar="DIR", help="where the data set's files are")
-    group.add_argument("--labels", type=Path, metavar="FILE", help="the file of labels, for the noise `file`")
+def add_label_file(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    group.add_argument("--labels", type=Path, metavar="FILE", help="file of labels: of other ones, or of --data list")
+    group.add_argument("--key", help="array in the file of labels, such as worse_label, or several with commas between")
+    group.add_argument("--order", type=Path, metavar="FILE", help="order of the file of labels: image_order_c10.npy")
+    group.add_argument(
+        "--targets", default=TARGETS[0], choices=TARGETS, help="of several annotators (default: %(default)s)"
+    )
+    group.add_argument("--meant", action="store_true", help="take labels that say no more of the classes than chance")
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
@@ -49,28 +72,28 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--optimizer", default="sgd", choices=OPTIMIZERS, help="default: %(default)s")
     group.add_argument("--momentum", type=float, default=0.9, help="AdamW's beta1, too (default: %(default)s)")
     group.add_argument("--weight-decay", type=float, default=0.0, help="default: %(default)s")
-    group.add_argument("--schedule", default="constant", choices=list(SCHEDULES), help="default: %(default)s")
+    group.add_argument("--schedule", default="constant", choices=SCHEDULES, help="default: %(default)s")
     group.add_argument("--measure-every", type=int, default=2, metavar="N", help="epochs (default: %(default)s)")
     group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     group.add_argument("--amp", action="store_true", help="run the network in bfloat16 autocast")
     group.add_argument("--reference", action="store_true", help="the loss in plain PyTorch instead of the kernels")
 
 
-def add_running(parser: argparse.ArgumentParser, seeds: int) -> None:
+def add_running(parser: argparse.ArgumentParser, seeds: int, out: str = "") -> None:
     group = parser.add_argument_group("running")
     group.add_argument("--seeds", type=_count, default=seeds, metavar="N", help="0 to N-1 (default: %(default)s)")
     group.add_argument("--processes", type=_count, metavar="N", help="runs at a time (default: one a core; 1 on a GPU)")
-    group.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the runs; goes on from there")
+    about = f"folder of the runs; goes on from there{out}"
+    group.add_argument("--out", type=Path, required=not out, metavar="DIR", help=about)
 
 
 def add_one_loss(parser: argparse.ArgumentParser) -> None:
     """Add what one loss takes: `train` and `share` have it."""
     group = parser.add_argument_group("noise and loss")
-    group.add_argument("--noise", choices=KINDS, help=f"default: {NOISE_DEFAULT.format('symmetric')}")
+    group.add_argument("--noise", choices=NOISES, help=f"default: {NOISE_DEFAULT.format('symmetric')}")
     group.add_argument("--rate", type=float, help=f"of symmetric and asymmetric noise (default: {RATE})")
-    group.add_argument("--key", help="array in the file of labels, such as worse_label")
     group.add_argument("--loss", default="imae", metavar="SPEC", help=loss_help("default: %(default)s"))
-    for name in parameter_names():
+    for name in PARAMETERS:
         group.add_argument(f"--{name}", type=float, dest=f"loss_{name}", metavar="X", help="a parameter of the loss")
 
 
@@ -83,34 +106,48 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--grid", nargs="+", type=float, default=list(RATES), metavar="RATE", help="default: %(default)s"
     )
-    group.add_argument("--search-seeds", type=_count, default=len(SEEDS), metavar="N", help="default: %(default)s")
+    group.add_argument(
+        "--search-seeds", type=_count, default=len(SEARCH_SEEDS), metavar="N", help="default: %(default)s"
+    )
 
 
 def loss_help(end: str) -> str:
-    return f"a name, with parameters or without, or a sum of fused ones, as 2*nce+mae; of {catalogue()} {end}".strip()
+    return f"a name, with parameters or without, or a sum of fused ones, as 2*nce+mae; of {LOSSES} {end}".strip()
 
 
 def task_of(options: argparse.Namespace) -> Task:
     """Read --noise, --rate and --key."""
     noise = options.noise or _default_noise(options)
-    if options.rate is not None and options.noise is None and noise not in MADE:
-        raise ValueError(f"--rate {options.rate:g}: expected --noise {' or '.join(MADE)} with it, got none")
     return _task(options, noise, RATE if options.rate is None else options.rate, options.key)
 
 
 def tasks_of(options: argparse.Namespace) -> list[Task]:
     """Read --noises."""
+    return [_task(options, *noise) for noise in noises_of(options)]
+
+
+def noises_of(options: argparse.Namespace) -> list[tuple[str, float, str | None]]:
+    """Read --noises, or --noise: the kinds, their rates and the keys of label files."""
+    if hasattr(options, "noise"):
+        return [(options.noise or _default_noise(options), options.rate or RATE, options.key)]
     if options.noises is None:
-        return [_task(options, _default_noise(options), RATE, None)]
-    return [_task(options, *_noise(text)) for text in options.noises]
+        return [(_default_noise(options), RATE, options.key)]
+    twice = next((text for text in options.noises if options.noises.count(text) > 1), None)
+    if twice is not None:
+        raise ValueError(f"--noises: expected each once, got {twice} again")
+    return [_noise(text) for text in options.noises]
 
 
 def _default_noise(options: argparse.Namespace) -> str:
-    """Choose noise for labels that are published as right; all others stay as they are."""
+    """Choose noise for labels that are published as right; a file of labels is the noise; all others stay."""
+    if options.labels is not None and options.data != "list":
+        return "file"
     return "symmetric" if options.data in CLEAN else "none"
 
 
 def _task(options: argparse.Namespace, noise: str, rate: float, key: str | None) -> Task:
+    from .task import Task
+
     if noise == "file" and options.labels is None:
         raise ValueError("the noise `file` reads labels: expected --labels FILE, got none")
     return Task(
@@ -123,18 +160,29 @@ def _task(options: argparse.Namespace, noise: str, rate: float, key: str | None)
         limit=options.limit,
         size=options.size,
         trusted=options.trusted,
+        split=options.split,
+        fold=options.fold,
+        targets=options.targets,
         directory=options.directory,
         labels=options.labels,
+        order=options.order,
+        meant=options.meant,
+        skip_broken=options.skip_broken,
     )
 
 
 def loss_of(options: argparse.Namespace) -> str:
     """Read --loss and its parameters; return it as a specification."""
-    given = {name: getattr(options, f"loss_{name}") for name in parameter_names()}
+    from .losses import with_parameters
+
+    given = {name: getattr(options, f"loss_{name}") for name in PARAMETERS}
     return repr(with_parameters(options.loss, {name: value for name, value in given.items() if value is not None}))
 
 
 def recipe_of(options: argparse.Namespace, loss: str, rate: float, seed: int = 0) -> Recipe:
+    from .losses import label, parse
+    from .training import Recipe
+
     _check_device(options.device)
     formula = parse(loss)
     kinds = [options.reduction] * (options.reduction != "mean") + ["reference"] * options.reference
@@ -170,6 +218,10 @@ def rates_of(options: argparse.Namespace, names: dict[str, str]) -> dict[str, li
     own: dict[str, list[float]] = {}
     for text in options.lr:
         loss, _, rate = text.rpartition("=")
+        if not loss and default is not None:
+            raise ValueError(f"--lr {text}: expected one rate for all losses, or `search` over --grid; got two")
+        if loss and names.get(loss) in own:
+            raise ValueError(f"--lr {text}: expected one rate for {loss}, got two")
         if text == "search":
             default = options.grid
         elif not loss:
@@ -181,10 +233,16 @@ def rates_of(options: argparse.Namespace, names: dict[str, str]) -> dict[str, li
     missing = [loss for loss, name in names.items() if name not in own and default is None]
     if missing:
         raise ValueError(f"--lr: expected a rate for {', '.join(missing)}, or `search`")
+    if default is not None and all(name in own for name in names.values()):
+        raise ValueError(
+            "--lr: every loss has a rate of its own: expected no rate for all, and no `search`, beside them"
+        )
     return {name: own.get(name) or list(default or []) for name in names.values()}
 
 
 def processes_of(options: argparse.Namespace) -> int:
+    from .runs import usable_cores
+
     return options.processes or (usable_cores() if options.device == "cpu" else 1)
 
 
@@ -196,12 +254,14 @@ def command_of(words: Sequence[str]) -> str:
 
 def _noise(text: str) -> tuple[str, float, str | None]:
     kind, _, detail = text.partition(":")
-    if kind not in KINDS or (kind == "none" and detail) or (kind in MADE and not detail):
+    if kind not in NOISES or (kind == "none" and detail) or (kind in MADE and not detail):
         raise ValueError(f"--noises: expected {NOISE_FORMS}, got {text}")
     return (kind, 0.0, detail or None) if kind in ("file", "none") else (kind, _rate(detail), None)
 
 
 def _check_device(name: str) -> None:
+    import torch
+
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -83,7 +83,8 @@ def describe(recipe: Recipe, measures: Measures) -> str:
     """Write a line for the progress bar."""
     known = not math.isnan(measures.noisy_fit)
     fit = f"wrong labels fitted {measures.noisy_fit:.1f}%" if known else f"labels fitted {measures.fit:.1f}%"
-    return f"{recipe.name} seed {recipe.seed}: loss {measures.loss:.3f}, test {measures.test:.1f}%, {fit}"
+    test = "" if math.isnan(measures.test) else f"test {measures.test:.1f}%, "  # where nothing is held out
+    return f"{recipe.name} seed {recipe.seed}: loss {measures.loss:.3f}, {test}{fit}"
 
 
 def usable_cores() -> int:

@@ -8,19 +8,25 @@ rates, so that this can be seen. A loss that fits with no rate, as MAE, takes th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 
+from .names import RATES as RATES
+from .names import SEARCH_SEEDS
 from .table import by_loss, mean_and_spread, text_table
 from .training import Result
 
-RATES: tuple[float, ...] = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-SEEDS: tuple[int, ...] = (1001, 1002, 1003)
+SEEDS = SEARCH_SEEDS
 FITTED = 98.0  # percent of the rightly labelled training examples, mean over the seeds
 
 
 def choose(results: Sequence[Result]) -> dict[str, float]:
     """Choose the rate of each loss by the rule above."""
+    if any(math.isnan(result.final.validation) for result in results):
+        raise ValueError(
+            "a rate is chosen by accuracy on the validation part: expected one, got --validation 0 or --fold"
+        )
     best: dict[str, tuple[bool, float, float]] = {}
     for group in by_loss(results):
         recipe = group[0].recipe

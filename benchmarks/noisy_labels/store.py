@@ -92,7 +92,9 @@ def claim(folder: Path, config: dict[str, Any]) -> None:
     if not (folder / "result.json").exists():  # a finished run stands, whatever ran it
         found += _differences(stored["versions"], config["versions"])
     if found:
-        raise ValueError(f"{folder} holds a run with other settings: {'; '.join(found)}. Choose another --out")
+        raise ValueError(
+            f"{folder} holds a run with other settings: {'; '.join(found)}. Choose another --out, or delete that folder"
+        )
 
 
 def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:

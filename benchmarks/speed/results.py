@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -117,10 +116,9 @@ def losses(results: Sequence[CaseResult]) -> list[tuple[CaseResult, str, Spread]
 
 def save(run: Run, path: Path) -> None:
     """Write a run as JSON: for people the medians, for recomputing them every round."""
-    content = {**run.about, "contenders": run.labels, "cases": [_case(result) for result in run.results]}
-    text = json.dumps(content, indent=1)
-    text = re.sub(r"\[([^\[\]{}\"]*)\]", lambda found: "[" + " ".join(found[1].split()) + "]", text)
-    write(path, text + "\n")
+    head = json.dumps({**run.about, "contenders": run.labels}, indent=1)[:-2]
+    cases = ",\n".join(_case(result) for result in run.results)
+    write(path, f'{head},\n "cases": [\n{cases}\n ]\n}}\n')
 
 
 def write(path: Path, text: str) -> None:
@@ -145,9 +143,11 @@ def load(path: Path) -> Run:
     return Run(labels=content.pop("contenders"), about=content, results=results)
 
 
-def _case(result: CaseResult) -> dict[str, Any]:
-    timings = {key: _timing(result, key) for key in result.timings}
-    return {"case": asdict(result.case), "bytes": result.case.bytes, "timings": timings, "not_run": result.not_run}
+def _case(result: CaseResult) -> str:
+    """Write a case on a line of its own, and so each contender's timing."""
+    about = {"case": asdict(result.case), "bytes": result.case.bytes, "not_run": result.not_run}
+    rows = ",\n".join(f"  {json.dumps(key)}: {json.dumps(_timing(result, key))}" for key in result.timings)
+    return f' {json.dumps(about)[:-1]}, "timings": {{\n{rows}\n }}}}'
 
 
 def _timing(result: CaseResult, key: str) -> dict[str, Any]:

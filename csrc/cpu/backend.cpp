@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "../call.h"
@@ -52,8 +54,10 @@ double sum_of_target_weights(const Rows& rows) {
   for (int64_t i = 0; i < rows.N; ++i) {
     const int64_t y = rows.label(i);
     if (y == rows.ignore_index) continue;
-    STD_TORCH_CHECK(y >= 0 && y < rows.C, "imae_ext: expected labels in [0, ", rows.C,
-                    ") or ignore_index=", rows.ignore_index, ", got ", y, " at row ", i, " of target");
+    if (y < 0 || y >= rows.C)  // what compiled code shows as it is
+      throw std::runtime_error("imae_ext: expected labels in [0, " + std::to_string(rows.C) +
+                               ") or ignore_index=" + std::to_string(rows.ignore_index) + ", got " + std::to_string(y) +
+                               " at row " + std::to_string(i) + " of target");
     sum += double(of_class ? of_class[y] : S(1)) * (of_row ? of_row[i] : S(1));
   }
   return sum;

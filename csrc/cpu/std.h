@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <limits>
 #include <numbers>
+#include <type_traits>
 #include <utility>
 
 #if defined(__x86_64__) && defined(__GNUC__)

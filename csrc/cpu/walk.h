@@ -182,6 +182,20 @@ __attribute__((noinline)) void evaluate_group(const Forward& f, const Statistics
   result = evaluate<Vector<S>, kAllLogits>(f.formula->as<S>(), found, static_cast<S>(f.C));
 }
 
+// A steep row of which the label's logit was subtracted may have a coefficient that float cannot hold, with a constant
+// that is large: it is read again.
+template <bool kAllLogits, class T>
+IMAE_INLINE void read_steep(const Forward& f, Block<T>& block, int k) {
+  using S = ScalarOf<T>;
+  using V = Vector<S>;
+  Outcome<V>& o = block.outcome[k];
+  const auto done = (V::abs(o.a) < S(0x1p60)) | (block.labels[k].all() < 0);
+  if (all_lanes(done)) return;
+  for (int l = 0; l < V::kLanes; ++l)
+    if (!done[l]) read_one<kAllLogits>(f, block, k, l);
+  evaluate_group<kAllLogits, S>(f, block.statistics[k], o);
+}
+
 template <class T>
 IMAE_INLINE void finish_group(const GroupedForward& f, const Plan<T>& plan, int64_t first, Block<T>& block, int k) {
   using S = ScalarOf<T>;
@@ -237,12 +251,16 @@ void forward(const GroupedForward& f, int64_t begin, int64_t end) {
       block.group[k] = plan.group(f, first + k);
       block.labels[k] = Labels<S>(f, block.group[k]);
     }
+    const auto read_and_evaluate = [&](auto all_logits) __attribute__((always_inline)) {
+      constexpr bool kAllLogits = decltype(all_logits)::value;
+      read_block<kAllLogits>(f, plan, block);
+      for (int k = 0; k < block.count; ++k) evaluate_group<kAllLogits, S>(f, block.statistics[k], block.outcome[k]);
+      for (int k = 0; plan.path == Path::kAlong && k < block.count; ++k) read_steep<kAllLogits>(f, block, k);
+    };
     if (f.formula->needs_all_logits()) {
-      read_block<true>(f, plan, block);
-      for (int k = 0; k < block.count; ++k) evaluate_group<true, S>(f, block.statistics[k], block.outcome[k]);
+      read_and_evaluate(std::true_type{});
     } else {
-      read_block<false>(f, plan, block);
-      for (int k = 0; k < block.count; ++k) evaluate_group<false, S>(f, block.statistics[k], block.outcome[k]);
+      read_and_evaluate(std::false_type{});
     }
     for (int k = 0; k < block.count; ++k) finish_group(f, plan, first, block, k);
   }

@@ -1,11 +1,12 @@
-"""Plants each fault of faults.py in a copy of the project and demands that a test fails: python tests/mutation/run.py.
+"""Plants each fault of both lists in a copy of the project and demands that a test fails: make faults.
 
-The copy has the kernels of the baseline instruction set only, unoptimised; ninja recompiles only what a fault touches.
-Tests that fail without any fault are left out. Exits with 1 if a fault is not noticed, does not apply or
-does not build.
+tests/mutation/faults.py has the faults of C++ and Python, tests/simt/faults.py those of the CUDA kernels. The copy has
+the kernels of the baseline instruction set only, unoptimised; ninja recompiles only what a fault touches. The CUDA
+kernels run in the emulator. Tests that fail without any fault are left out. Exits with 1 if a fault is not noticed,
+does not apply or does not build.
 
-    python tests/mutation/run.py                    all faults, 20 to 40 minutes on two cores
-    python tests/mutation/run.py offset imae_ext/   those whose description or file has one of the words
+    make faults                           all of them, about an hour on two cores
+    make faults ARGS="offset imae_ext/"   those whose description or file has one of the words
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from fault import Fault
-from faults import FAULTS
+from fault import ROOT, Fault, plant
+from faults import FAULTS as HOST_FAULTS
 
-ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tests"))
+from simt.faults import FAULTS as KERNEL_FAULTS
+from simt.faults import caught
+
 DISPATCH = """#include "instruction_sets.h"
 namespace imae {
 extern const CpuKernels baseline_kernels;
@@ -109,20 +114,20 @@ class Copy:
         return next(line[7:].split(" - ")[0] for line in done.stdout.splitlines() if line.startswith("FAILED "))
 
 
-def plant(copy: Copy, fault: Fault, known: list[str]) -> tuple[str, str]:
-    """Try one fault: what became of it, and a detail."""
+def try_on(copy: Copy, fault: Fault, known: list[str]) -> tuple[str, str]:
+    """Plant a fault of C++ or Python: what became of it, and a detail."""
     path = copy.root / fault.file
     sound, stat = path.read_text(), path.stat()
-    if sound.count(fault.old) != 1:
-        return "DOES NOT APPLY", fault.old
-    path.write_text(sound.replace(fault.old, fault.new))
     compiled = fault.file.startswith("csrc")
     try:
+        plant(fault, copy.root)
         problem = copy.build() if compiled else None
         if problem:
             return "DOES NOT BUILD", problem
         noticed = copy.first_failure(tuple(f"tests/{name}" for name in fault.tests), known)
         return ("caught", noticed) if noticed else ("SURVIVED", ", ".join(fault.tests))
+    except ValueError as error:
+        return "DOES NOT APPLY", str(error)
     except RuntimeError as error:
         return "DID NOT RUN", str(error)
     finally:
@@ -132,30 +137,54 @@ def plant(copy: Copy, fault: Fault, known: list[str]) -> tuple[str, str]:
             copy.restore()
 
 
-def main() -> int:
-    words = sys.argv[1:]
-    faults = [f for f in FAULTS if not words or any(word in f.why + f.file for word in words)]
+def try_emulated(fault: Fault) -> tuple[str, str]:
+    """Plant a fault of the CUDA kernels: what became of it, and a detail."""
+    try:
+        by, said = caught(fault)
+    except ValueError as error:
+        return "DOES NOT APPLY", str(error)
+    except AssertionError as error:
+        return "DOES NOT BUILD", str(error)[-2000:]
+    return ("caught", f"{by}: {said[:100]}") if by else ("SURVIVED", "emulator and numbers")
+
+
+def report(fault: Fault, outcome: str, detail: str) -> bool:
+    print(f"{outcome:14} {fault.file:24} {fault.why}\n{'':15}{detail}", flush=True)
+    return outcome == "caught"
+
+
+def run_host(faults: list[Fault]) -> int:
+    """Count the caught ones."""
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         copy = Copy(Path(folder))
         problem = copy.build()
         if problem:
-            print(problem)
-            return 1
+            raise SystemExit(problem)
         copy.save()
         known = copy.failing(tuple(f"tests/{name}" for name in dict.fromkeys(t for f in faults for t in f.tests)))
         if known:
             print(f"left out, {len(known)} tests that fail without a fault: {', '.join(known[:5])} ...", flush=True)
-        failed = 0
-        for fault in faults:
-            begin = time.monotonic()
-            outcome, detail = plant(copy, fault, known)
-            failed += outcome != "caught"
-            print(
-                f"{outcome:14} {time.monotonic() - begin:4.0f} s  {fault.file:22} {fault.why}\n{'':23}{detail}",
-                flush=True,
-            )
-    print(f"{len(faults) - failed} of {len(faults)} caught")
-    return 1 if failed or not faults else 0
+        return sum(report(fault, *try_on(copy, fault, known)) for fault in faults)
+
+
+def run_emulated(faults: list[Fault]) -> int:
+    """Count the caught ones; without a fault there must be nothing to catch."""
+    by, said = caught(None)
+    if by:
+        raise SystemExit(f"without a fault: {by}: {said}")
+    with ThreadPoolExecutor(2) as pool:
+        return sum(report(fault, *result) for fault, result in zip(faults, pool.map(try_emulated, faults), strict=True))
+
+
+def main() -> int:
+    words = sys.argv[1:]
+    begin = time.monotonic()
+    chosen = [f for f in (*HOST_FAULTS, *KERNEL_FAULTS) if not words or any(word in f.why + f.file for word in words)]
+    host = [fault for fault in chosen if not fault.emulated]
+    emulated = [fault for fault in chosen if fault.emulated]
+    count = (run_host(host) if host else 0) + (run_emulated(emulated) if emulated else 0)
+    print(f"{count} of {len(chosen)} caught in {(time.monotonic() - begin) / 60:.0f} minutes")
+    return 0 if chosen and count == len(chosen) else 1
 
 
 if __name__ == "__main__":

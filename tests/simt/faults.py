@@ -1,7 +1,7 @@
 # ruff: noqa: E501
-"""Plants faults in copies of the CUDA kernels and sees that each is caught: python tests/simt/faults.py [NAME ...]
+"""The faults to plant in the CUDA kernels, and how the emulator notices them; tests/mutation/run.py plants them.
 
-Prints which check caught it: the emulator itself, the numbers against the oracle, or a sanitizer.
+Noticed by: the emulator itself, the numbers against the oracle, or a sanitizer.
 """
 
 from __future__ import annotations
@@ -10,27 +10,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
+sys.path[:0] = [str(folder) for folder in (HERE.parents[1], HERE.parent, HERE.parent / "mutation", HERE)]
 
 import emulator  # noqa: E402
+from fault import Fault as AnyFault  # noqa: E402
+from fault import kernel_fault as Fault  # noqa: E402
+from fault import plant  # noqa: E402
 from kernels import CSRC, compile_kernels  # noqa: E402
 
-
-@dataclass(frozen=True)
-class Fault:
-    name: str
-    file: str
-    old: str
-    new: str
-    sanitizer: str = ""  # what is expected to catch it; "": the emulator or the numbers
-
-
-UNDEFINED, THREAD = "address,undefined", "thread"
+UNDEFINED, THREAD = SANITIZERS = "address,undefined", "thread"
 FAULTS = (
     Fault("no barrier before the warps' parts are read", "reduce.h", "__syncthreads();  // every warp's part", "// every"),
     Fault("one buffer for the parts of two rows", "row.cuh", "turn ^= 1", "turn", THREAD),
@@ -208,29 +199,21 @@ def _rows_left_out(kernels) -> None:
                 assert torch.allclose(*live, rtol=1e-5, atol=1e-6, equal_nan=True), f"C={C}, {value}: a live row"
 
 
-def planted(fault: Fault, folder: Path) -> Path:
-    csrc = folder / "csrc"
-    shutil.copytree(CSRC, csrc)
-    file = csrc / "cuda" / fault.file
-    text = file.read_text()
-    assert text.count(fault.old) == 1, f"{fault.name}: {text.count(fault.old)} places in {fault.file}"
-    file.write_text(text.replace(fault.old, fault.new))
-    return csrc
-
-
-def caught(fault: Fault | None) -> tuple[str, str]:
+def caught(fault: AnyFault | None) -> tuple[str, str]:
     """(what caught it, what it said); ("", "") if nothing did."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        csrc = planted(fault, folder) if fault else CSRC
+        shutil.copytree(CSRC, folder / "csrc")
+        if fault:
+            plant(fault, folder)
         for sanitizer in ("", fault.sanitizer) if fault and fault.sanitizer else ("",):
-            made = compile_kernels(folder / f"kernels{len(sanitizer)}", csrc, sanitizer, few_types=True)
+            made = compile_kernels(folder / f"kernels{len(sanitizer)}", folder / "csrc", sanitizer, few_types=True)
             if sanitizer:
                 done = emulator.run(made, timeout=300)
                 output, code = done.stdout, done.returncode
                 by = {UNDEFINED: "ASan/UBSan", THREAD: "TSan"}[sanitizer]
             else:
-                command = [sys.executable, __file__, "--numbers", str(made)]
+                command = [sys.executable, __file__, str(made)]
                 done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
                 output, code = done.stdout, done.returncode
                 by = "emulator" if "simt:" in output else "numbers" if "AssertionError" in output else "crash"
@@ -242,23 +225,5 @@ def caught(fault: Fault | None) -> tuple[str, str]:
     return "", ""
 
 
-def main() -> int:
-    wanted = sys.argv[1:]
-    chosen = [f for f in FAULTS if not wanted or f.name in wanted]
-    with ThreadPoolExecutor(2) as pool:
-        sound = pool.submit(caught, None)
-        missed = 0
-        for fault, (by, said) in zip(chosen, pool.map(caught, chosen), strict=True):
-            missed += not by
-            print(f"{fault.name:46} {by or 'NOT CAUGHT':11} {said[:110]}", flush=True)
-    if sound.result()[0]:
-        print("without a fault:", *sound.result())
-    print(f"{len(chosen) - missed} of {len(chosen)} caught")
-    return 1 if missed or sound.result()[0] else 0
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--numbers"]:
-        numbers(Path(sys.argv[2]))
-    else:
-        sys.exit(main())
+    numbers(Path(sys.argv[1]))

@@ -2,11 +2,15 @@
 
 The layers, each importing only those before it:
 
-    images                           images in files, decoded when they are asked for
-    dataset                          what a data set is; choosing examples by class
-    options, pickles                 what the readers share
+    pixels, images                   images in files, decoded when they are asked for
+    dataset, summary                 what a data set is; choosing examples by class; what was read, in words
+    pickles, tables                  files of labels as named columns, none of which can run code
+    options, lists                   what the readers share
     scikit, cifar, fashion           small images, in memory
-    clothing1m, mars, folders        photographs in files
+    folders, listed                  your own photographs
+    animal10n, clothing1m, food101n, mars, mini_imagenet, tiny_imagenet, webvision
+                                     published photographs in files
+    broken                           images that cannot be read
     load                             a data set by its name
 """
 
@@ -14,6 +18,7 @@ from .dataset import Dataset, Examples, Inputs, Published, order_by_class
 from .images import ImageFiles
 from .load import CLEAN, DATASETS, load
 from .scikit import digits
+from .summary import said, summary
 
 __all__ = [
     "CLEAN",
@@ -26,4 +31,6 @@ __all__ = [
     "digits",
     "load",
     "order_by_class",
+    "said",
+    "summary",
 ]

@@ -1,14 +1,17 @@
-"""Clothing1M: a million photographs from shops, labelled by the words around them; validation and test by people."""
+"""Clothing1M: a million photographs from shops, labelled by the words around them; validation and test by people.
+
+It is passed around in two packings. The authors' has lists of images (`noisy_train_key_list.txt`, ...) beside two files
+with the labels of all (`noisy_label_kv.txt`, `clean_label_kv.txt`); the other has one list of image and label for each
+part (`noisy_train.txt`, ...).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from .dataset import Dataset, Examples, Published
-from .images import ImageFiles
-from .options import Options, as_labels, check_labels, refuse_validation
+from .dataset import Dataset
+from .lists import Named, examples, find, needed, of_lists, read_list, read_names
+from .options import Options, refuse_validation
 
 PAGE = "https://github.com/Cysu/noisy_label (its authors send the link)"
 SIDE = 256  # of which training sees crops of 224
@@ -16,6 +19,8 @@ CLASS_NAMES = (
     *("T-Shirt", "Shirt", "Knitwear", "Chiffon", "Sweater", "Hoodie", "Windbreaker"),
     *("Jacket", "Down Coat", "Suit", "Shawl", "Dress", "Vest", "Underwear"),
 )
+BELOW = (".", "annotations", "dmi_annotations")  # where the lists are kept
+ADVICE = f"it comes with Clothing1M, from {PAGE}"
 
 
 def clothing1m(options: Options) -> Dataset:
@@ -27,52 +32,35 @@ def clothing1m(options: Options) -> Dataset:
     root = options.directory
     if not (root / "images").is_dir():
         raise FileNotFoundError(f"expected images/ in {root}: get Clothing1M from {PAGE} and unpack its archives there")
-    noisy, clean = _labels(_find(root, "noisy_label_kv.txt")), _labels(_find(root, "clean_label_kv.txt"))
     side = SIDE if options.size is None else options.size
-
-    def examples(names: tuple[str, ...], labels: dict[str, int]) -> Examples:
-        return Examples(ImageFiles(root, names, (side, side)), as_labels([labels[name] for name in names]))
-
-    files = _names(_find(root, "noisy_train_key_list.txt"), noisy)
-    train = examples(files, noisy)
-    return Dataset(
-        "clothing1m",
-        len(CLASS_NAMES),
-        train,
-        examples(_names(_find(root, "clean_val_key_list.txt"), clean), clean),
-        examples(_names(_find(root, "clean_test_key_list.txt"), clean), clean),
-        class_names=CLASS_NAMES,
-        truth_known=False,
-        files=files,
-        augmentation="crop-flip",
-        published=Published(train.labels, torch.arange(len(train))),
+    train, validation, test = (
+        examples(root, _placed(root, _part(root, part)), side) for part in ("noisy_train", "clean_val", "clean_test")
     )
+    return of_lists("clothing1m", CLASS_NAMES, train, test, options, validation)
 
 
-def _find(root: Path, name: str) -> Path:
-    """Find a list in the directory, or below in annotations/, where some keep it."""
-    for path in (root / name, root / "annotations" / name):
-        if path.is_file():
-            return path
-    raise FileNotFoundError(f"expected {name} in {root}: it comes with Clothing1M, from {PAGE}")
+def _part(root: Path, part: str) -> Named:
+    """Read a part's images and labels, in whichever packing it is."""
+    whole = find(root, [f"{part}.txt", f"{part}_kv.txt"], BELOW)
+    if whole is not None:
+        return read_list(whole, len(CLASS_NAMES))
+    names = [f"{part}_key_list.txt", f"{part}.txt"]
+    keys, kv = needed(root, names, BELOW, ADVICE), f"{part.partition('_')[0]}_label_kv.txt"
+    labels = dict(read_list(needed(root, [kv], BELOW, ADVICE), len(CLASS_NAMES)))
+    listed = read_names(keys)
+    unlabelled = next((name for name in listed if name not in labels), None)
+    if not listed or unlabelled is not None:
+        raise ValueError(f"{keys}: expected images that have a label, got {unlabelled or 'no images'}")
+    return [(name, labels[name]) for name in listed]
 
 
-def _labels(path: Path) -> dict[str, int]:
-    """Read lines of `images/<...>.jpg <label>`."""
-    labels: dict[str, int] = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        name, _, label = line.strip().rpartition(" ")
-        if not name or not label.isdecimal():
-            raise ValueError(f"{path}, line {number}: expected a file name and a label, got {line!r}")
-        labels[name] = int(label)
-    check_labels(as_labels(list(labels.values())), len(CLASS_NAMES), path)
-    return labels
+def _placed(root: Path, named: Named) -> Named:
+    """Bring names to `images/...` in the directory: some lists leave images/ out, some have a whole path before it."""
 
+    def place(name: str) -> str:
+        if (root / name).is_file() and not Path(name).is_absolute():
+            return name
+        _, found, below = f"/{name}".rpartition("/images/")
+        return f"images/{below}" if found else f"images/{name}"
 
-def _names(path: Path, labels: dict[str, int]) -> tuple[str, ...]:
-    """Read a list of images, one a line."""
-    names = tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
-    unlabelled = next((name for name in names if name not in labels), None)
-    if not names or unlabelled is not None:
-        raise ValueError(f"{path}: expected images that have a label, got {unlabelled or 'no images'}")
-    return names
+    return [(place(name), label) for name, label in named]

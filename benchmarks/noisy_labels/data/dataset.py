@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -51,11 +52,31 @@ class Published:
     Attributes:
         labels: (N,) int64, of all its examples.
         rows: (n,) int64, where among them each example of Dataset.train stands.
+        files: of all its examples, by which a label file may name them; or none.
 
     """
 
     labels: Tensor
     rows: Tensor
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Examples of a part held out from training whose labels are as doubtful as those of training.
+
+    Attributes:
+        files: of the part's examples.
+        rows: (m,) int64, where each stands in the whole training set; None if it is from another place.
+
+    """
+
+    files: tuple[str, ...]
+    rows: Tensor | None = None
+
+    def subset(self, rows: Tensor) -> Held:
+        """Keep the examples at rows (k,) int64."""
+        return Held(pick(self.files, rows), None if self.rows is None else self.rows[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +94,10 @@ class Dataset:
         files: of the training examples, where each is a file; relative to the data set's directory.
         augmentation: the kind that suits it, one of augment.KINDS.
         published: the order of the whole training set; without it, train itself is the whole.
+        held: of the parts "validation" and "test", those whose labels nobody vouches for.
+        verified: (n,) int64, 1 where people found a training label right, 0 where wrong, -1 where not known; or None.
+        passed: what the reader passed over, and why, in words.
+        broken: the names of the images among it that cannot be read.
 
     """
 
@@ -86,6 +111,15 @@ class Dataset:
     files: tuple[str, ...] = ()
     augmentation: str = "none"
     published: Published | None = None
+    held: Mapping[str, Held] = field(default_factory=dict)
+    verified: Tensor | None = None
+    passed: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+
+    @property
+    def train_rows(self) -> Tensor:
+        """(n,) int64, where each training example stands in the whole training set as published."""
+        return torch.arange(len(self.train)) if self.published is None else self.published.rows
 
     def to(self, device: torch.device | str) -> Dataset:
         """Move all examples to a device."""
@@ -97,14 +131,26 @@ class Dataset:
         """Keep `size` training examples, chosen by class; a smaller choice is part of a larger one."""
         if not 1 <= size <= len(self.train):
             raise ValueError(f"expected a limit from 1 to {len(self.train)} training examples, got {size}")
-        rows = order_by_class(self.train.labels, seed)[:size].sort().values
+        return self.only(order_by_class(self.train.labels, seed)[:size].sort().values)
+
+    def only(self, rows: Tensor, part: str = "train") -> Dataset:
+        """Keep the examples of a part at rows (m,) int64, in that order."""
+        kept = getattr(self, part).subset(rows)
+        if part != "train":
+            held = {name: one.subset(rows) if name == part else one for name, one in self.held.items()}
+            return replace(self, held=held, **{part: kept})
         whole = self.published or Published(self.train.labels, torch.arange(len(self.train)))
         return replace(
             self,
-            train=self.train.subset(rows),
+            train=kept,
             files=pick(self.files, rows) if self.files else (),
-            published=Published(whole.labels, whole.rows[rows]),
+            published=replace(whole, rows=whole.rows[rows]),
+            verified=None if self.verified is None else self.verified[rows],
         )
+
+    def passing(self, *reasons: str) -> Dataset:
+        """Add to what was passed over."""
+        return replace(self, passed=(*self.passed, *reasons))
 
 
 def order_by_class(labels: Tensor, seed: int) -> Tensor:
@@ -129,7 +175,7 @@ def order_by_class(labels: Tensor, seed: int) -> Tensor:
 
 def held_out(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
     """Choose `size` examples by class; return the rows of the others and of the chosen, each in order."""
-    if not 1 <= size < len(labels):
-        raise ValueError(f"expected to hold out from 1 to {len(labels) - 1} of {len(labels)} examples, got {size}")
+    if not 0 <= size < len(labels):
+        raise ValueError(f"expected to hold out from 0 to {len(labels) - 1} of {len(labels)} examples, got {size}")
     order = order_by_class(labels, seed)
     return order[size:].sort().values, order[:size].sort().values

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..names import CLEAN as CLEAN
+from .animal10n import animal10n
+from .broken import readable
 from .cifar import cifar10, cifar100
 from .clothing1m import clothing1m
-from .dataset import Dataset, Examples
+from .dataset import Dataset
 from .fashion import fashion_mnist
 from .folders import folder
-from .images import ImageFiles
+from .food101n import food101n
+from .listed import listed
 from .mars import mars
+from .mini_imagenet import mini_imagenet
 from .options import Options, refuse_size, refuse_validation
 from .scikit import digits
+from .tiny_imagenet import tiny_imagenet
+from .webvision import mini_webvision, webvision
 
-CLEAN = ("digits", "fashion-mnist", "cifar10", "cifar100")  # their published labels are taken for the truth
 MOST_IN_MEMORY = 2 * 1024**3  # bytes of decoded images in each part; larger parts are decoded batch by batch
 
 
@@ -28,6 +33,12 @@ def load(
     seed: int = 0,
     limit: int | None = None,
     size: int | None = None,
+    split: str | None = None,
+    fold: str | None = None,
+    labels: Path | None = None,
+    keep: Callable[[Dataset], Dataset] = lambda dataset: dataset,
+    skip_broken: bool = False,
+    broken: Sequence[str] | None = None,
 ) -> Dataset:
     """Load a data set.
 
@@ -38,6 +49,12 @@ def load(
         seed: of the split, and of the choice that limit makes.
         limit: how many training examples to keep, chosen by class, for small trials.
         size: side of images that are scaled when they are read.
+        split: of the published lists, the one to train on, where there are several.
+        fold: "none" to train on all of a folder or list, or "2/5" to hold the second fifth of it out as the test part.
+        labels: the file that a list of images is.
+        keep: applied to the data set as published, before the limit: to leave examples out.
+        skip_broken: go on without the images that cannot be read.
+        broken: these images, if they are known from an earlier call; else all images are decoded to find them.
 
     Raises:
         FileNotFoundError: files are missing; the message says what to download and where to put it.
@@ -47,27 +64,16 @@ def load(
     if name not in DATASETS:
         raise ValueError(f"expected a data set out of {', '.join(DATASETS)}, got {name}")
     if directory is None and name != "digits":
-        raise ValueError(f"{name} is read from files: expected their directory, got none")
+        raise ValueError(f"{name} is read from files: expected --directory DIR, the folder that they are in, got none")
     if directory is not None and name == "digits":
         raise ValueError(f"digits come with scikit-learn: expected no directory, got {directory}")
     if size is not None and size < 1:
         raise ValueError(f"expected a size of at least 1 pixel, got {size}")
-    dataset = DATASETS[name](Options(Path(directory or "."), validation, seed, size))
+    place = Path(directory or ".")
+    dataset = keep(DATASETS[name](Options(place, validation, seed, size, split, fold, labels)))
     if limit is not None:
         dataset = dataset.limited(limit, seed)
-    return replace(
-        dataset,
-        train=_in_memory(dataset.train),
-        validation=_in_memory(dataset.validation),
-        test=_in_memory(dataset.test),
-    )
-
-
-def _in_memory(examples: Examples) -> Examples:
-    images = examples.inputs
-    if isinstance(images, ImageFiles) and images.nbytes <= MOST_IN_MEMORY:
-        return Examples(images.read(), examples.labels)
-    return examples
+    return readable(dataset, MOST_IN_MEMORY, skip_broken, broken)
 
 
 def _digits(options: Options) -> Dataset:
@@ -82,6 +88,13 @@ DATASETS: dict[str, Callable[[Options], Dataset]] = {
     "cifar10": cifar10,
     "cifar100": cifar100,
     "clothing1m": clothing1m,
+    "animal10n": animal10n,
+    "food101n": food101n,
+    "webvision": webvision,
+    "mini-webvision": mini_webvision,
+    "mini-imagenet": mini_imagenet,
+    "tiny-imagenet": tiny_imagenet,
     "mars": mars,
     "folder": folder,
+    "list": listed,
 }

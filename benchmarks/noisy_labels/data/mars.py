@@ -12,7 +12,7 @@ import re
 import numpy as np
 import torch
 
-from .dataset import Dataset, Examples, Published, held_out
+from .dataset import Dataset, Examples, Held, Published, held_out
 from .images import ImageFiles, image_names, pick, subfolders
 from .options import Options, as_labels, tenth
 
@@ -63,5 +63,9 @@ def mars(options: Options) -> Dataset:
         truth_known=False,
         files=pick(names, train_rows),
         augmentation="crop-flip",
-        published=Published(whole.labels, train_rows),
+        published=Published(whole.labels, train_rows, tuple(names)),
+        held={
+            "validation": Held(pick(names, validation_rows), validation_rows),
+            "test": Held(pick(names, test_rows), test_rows),
+        },
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from .dataset import held_out, order_by_class
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,9 @@ class Options:
         validation: size of the part held out from training, or None for the data set's default.
         seed: of every split.
         size: side of the images, where they are scaled when read, or None for the default.
+        split: the published list to train on, where there are several.
+        fold: "none" to hold nothing out, "2/5" to hold the second fifth out as the test part, or None for the default.
+        labels: the file that a list of images is.
 
     """
 
@@ -25,6 +31,9 @@ class Options:
     validation: int | None = None
     seed: int = 0
     size: int | None = None
+    split: str | None = None
+    fold: str | None = None
+    labels: Path | None = None
 
 
 def refuse_size(name: str, options: Options) -> None:
@@ -48,6 +57,46 @@ def check_labels(labels: Tensor, num_classes: int, path: Path | str) -> None:
 
 def as_labels(values: list[int]) -> Tensor:
     return torch.tensor(values, dtype=torch.int64)
+
+
+def split_off(labels: Tensor, parts: Sequence[str], options: Options) -> tuple[Tensor, dict[str, Tensor]]:
+    """Choose, by class, the rows of the parts that have no files of their own.
+
+    Args:
+        labels: (n,) int64, of the whole training set.
+        parts: out of "val" and "test".
+        options: fold and validation say how much is held out; by default a tenth for each part.
+
+    Returns:
+        The rows that training keeps, and those of each part.
+
+    """
+    rows, chosen = torch.arange(len(labels)), {part: torch.arange(0) for part in parts}
+    if options.fold == "none":
+        return rows, chosen
+    if options.fold is not None:
+        number, folds = _fold(options.fold)
+        if "test" not in parts:
+            raise ValueError(f"expected a folder without test/ to hold fold {options.fold} out of")
+        order = order_by_class(labels, options.seed)
+        test = torch.tensor_split(order, folds)[number - 1].sort().values
+        kept = torch.ones(len(labels), dtype=torch.bool)
+        kept[test] = False
+        return rows[kept], chosen | {"test": test}
+    for part in ("test", "val"):
+        if part in parts:
+            asked = options.validation if part == "val" else None
+            kept, out = held_out(labels[rows], tenth(len(labels)) if asked is None else asked, options.seed)
+            chosen[part], rows = rows[out], rows[kept]
+    return rows, chosen
+
+
+def _fold(text: str) -> tuple[int, int]:
+    """Read "2/5" as the second of five."""
+    number, _, folds = text.partition("/")
+    if not (number.isdecimal() and folds.isdecimal() and 1 <= int(number) <= int(folds) and int(folds) >= 2):
+        raise ValueError(f"expected a fold as 2/5, the second of five, or none, got {text!r}")
+    return int(number), int(folds)
 
 
 def tenth(count: int) -> int:

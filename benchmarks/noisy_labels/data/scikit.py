@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from .dataset import Dataset, Examples, Published
 
@@ -22,6 +20,9 @@ def digits(seed: int = 0) -> Dataset:
         seed: of the split; the experiments all use the same one.
 
     """
+    from sklearn.datasets import load_digits  # a second and a half, for those who need it
+    from sklearn.model_selection import train_test_split
+
     inputs, classes = load_digits(return_X_y=True)
     rest, test = train_test_split(np.arange(len(classes)), test_size=DIGITS_TEST, stratify=classes, random_state=seed)
     train, validation = train_test_split(rest, test_size=DIGITS_VALIDATION, stratify=classes[rest], random_state=seed)

@@ -1,0 +1,77 @@
+"""Every name that is used of torch and is not public, with what happens once torch has it no longer.
+
+The kernels' path needs all of them: while any is missing, the losses run in plain torch (imae_ext/plain.py), which does
+without, right but slower, and one warning says so.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+missing: list[str] = []
+
+
+def _find(name: str, otherwise: Any) -> Any:
+    """Return what torch has under the name, or something that is right in every case."""
+    try:
+        return reduce(getattr, name.split("."), torch)
+    except AttributeError:
+        missing.append(f"torch.{name}")
+        return otherwise
+
+
+# inside torch.func.grad, vmap, ...; unknown: as if it were so, which the reference computes
+transforming: Callable[[], bool] = _find("_C._are_functorch_transforms_active", lambda: True)
+# several grad_outputs at once, is_grads_batched; unknown: as if it were so, and nothing is done in place
+is_batch: Callable[[Tensor], bool] = _find("_C._functorch.is_legacy_batchedtensor", lambda _: True)
+# logits that outlived the transform they were made in; unknown: torch's own ops and Function.apply do it
+unwrap: Callable[[Tensor], Tensor] = _find("_C._functorch.unwrap_if_dead", lambda x: x)
+# the hooks of checkpointing and offloading, None without; unknown: as if there were some, and nothing is kept
+saving_hooks: Callable[[bool], Any] = _find("_C._autograd._top_saved_tensors_default_hooks", lambda _: True)
+# how many modes such as FakeTensorMode are on; unknown: subclasses tell
+_modes: Callable[[], int] = _find("_C._len_torch_dispatch_stack", lambda: 0)
+# the level of forward mode, -1 outside; unknown: as if inside, which the reference computes
+_find("autograd.forward_ad._current_level", None)
+
+
+def in_forward_mode() -> bool:
+    """Whether a dual level is open."""
+    return getattr(forward_ad, "_current_level", 0) >= 0
+
+
+def has_values(x: Tensor) -> bool:
+    """Whether a tensor's values may be looked at: not in torch.func, torch.compile, make_fx or FakeTensorMode."""
+    if torch.compiler.is_compiling() or _modes() > 0:
+        return False
+    active = "torch._C._are_functorch_transforms_active" not in missing and transforming()
+    return not active and (not missing or type(x) in (Tensor, torch.nn.Parameter))
+
+
+def apply_of(function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """Return Function.apply without what it does for torch.func's transforms: a seventh of a small call."""
+    return getattr(super(torch.autograd.Function, function), "apply", function.apply)
+
+
+def constant(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have torch.compile call a function once and keep the result.
+
+    It is torch.compiler.assume_constant_result, which would import the whole compiler.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+if missing:
+    warnings.warn(
+        f"imae_ext: torch {torch.__version__} has no {', '.join(missing)}: the losses run in plain torch, slower "
+        "than by the kernels; look for a newer imae_ext",
+        RuntimeWarning,
+        stacklevel=2,
+    )

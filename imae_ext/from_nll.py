@@ -177,6 +177,7 @@ def robust_loss_from_nll(
       >>> robust_loss_from_nll(nll, GCE(0.7), target=target).backward()
     """
     _check(nll, formula, target, weight, sample_weight, ignore_index, reduction)
+    ignore_index = int(ignore_index)
     dtype = torch.float64 if nll.dtype is torch.float64 else torch.float32
     labels = torch.zeros(nll.shape, dtype=torch.int64, device=nll.device) if target is None else target
     live = torch.ones_like(labels, dtype=torch.bool) if target is None else not_ignored(labels, ignore_index)

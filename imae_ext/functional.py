@@ -216,5 +216,5 @@ def row_stats(
     path = ops if devices.has_kernels(logits) else plain
     p, weight = path.row_stats(logits, target, used, ignore_index)
     asked = log_p, entropy, sum_p2, is_top
-    more = statistics(logits, target, ignore_index, *asked) if any(asked) else [None] * 4
+    more = statistics(logits, target, int(ignore_index), *asked) if any(asked) else [None] * 4
     return RowStats(p, None if formula is None else weight, *more)

@@ -144,14 +144,14 @@ def linear_robust_loss(
                 softcap=softcap,
                 chunk=chunk,
             )
-    if input.device.type == "cpu" and _torch.has_values(target):
+    if kind == "cpu" and _torch.has_values(target):
         checks.check_labels(head_ops.like_logits(input, linear_weight), target, ignore_index)
     options = head_ops.Head(formula.packed, int(ignore_index), reduction, float(logit_scale), softcap, chunk)
     head = input, linear_weight, linear_bias
     rest = target, weight, sample_weight
     weighs = any(w is not None and w.requires_grad for w in (weight, sample_weight))
     transformed = _torch.transforming() or _torch.in_forward_mode()
-    if weighs or transformed or not devices.has_kernels(input):
+    if weighs or transformed or kind == "meta" or not devices.has_kernels(input):
         return head_ops.reference_loss(*head, *rest, options)
     wanted = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in head]
     if torch.compiler.is_compiling():

@@ -212,7 +212,7 @@ def _believed(
         if probabilities:
             own = z.gather(1, y.where(y != ignore_index, 0).unsqueeze(1)).squeeze(1)
         else:
-            own = row_stats(z, y, CCE(), ignore_index=ignore_index).p
+            own = row_stats(z, y, ignore_index=ignore_index).p
         p[part], predicted[part] = own.cpu().numpy(), z.argmax(1).cpu().numpy()
     return p, predicted
 

@@ -49,6 +49,7 @@ from .losses import (
     sce_loss,
     taylor_ce_loss,
 )
+from .mixed import mixed_loss
 from .modules import (
     AELLoss,
     AGCELoss,
@@ -119,6 +120,7 @@ __all__ = [
     "imae_loss",
     "label_smoothing_loss",
     "mae_loss",
+    "mixed_loss",
     "mse_loss",
     "nce_loss",
     "rce_loss",

@@ -13,7 +13,7 @@ from .stats import RowStats
 
 if compiled:
     try:
-        from . import binary_ops, fake, ops  # noqa: F401
+        from . import binary_ops, fake, ops, soft_ops  # noqa: F401
     except (AttributeError, RuntimeError) as error:
         if "imae_ext" not in str(error):
             raise
@@ -75,7 +75,10 @@ def robust_loss(
     Differs from F.cross_entropy: NaN in an ignored row stays out of the gradient, so does NaN or an infinity in a row
     whose class has weight 0 (there F.cross_entropy's loss is NaN, too), and half-precision logits give a float32 loss.
     """
-    if label_smoothing != 0 or not compiled or soft.is_meant(logits, target):
+    is_soft = label_smoothing != 0 or soft.is_meant(logits, target)
+    if compiled and is_soft:
+        return soft_ops.loss(logits, target, (formula, weight, sample_weight, label_smoothing, ignore_index, reduction))
+    if not compiled:
         return reference.robust_loss(
             logits,
             target,
@@ -145,16 +148,19 @@ def value_and_grad(
     with torch.inference_mode(False), torch.enable_grad():
         z, y = logits.detach().clone().requires_grad_(), target.clone()
         of_classes, of_rows = (None if w is None else w.detach().clone() for w in (weight, sample_weight))
-        loss = reference.robust_loss(
-            z,
-            y,
-            formula,
-            weight=of_classes,
-            sample_weight=of_rows,
-            label_smoothing=label_smoothing,
-            ignore_index=ignore_index,
-            reduction=reduction,
-        )
+        if compiled:
+            loss = soft_ops.loss(z, y, (formula, of_classes, of_rows, label_smoothing, ignore_index, reduction))
+        else:
+            loss = reference.robust_loss(
+                z,
+                y,
+                formula,
+                weight=of_classes,
+                sample_weight=of_rows,
+                label_smoothing=label_smoothing,
+                ignore_index=ignore_index,
+                reduction=reduction,
+            )
         (grad,) = torch.autograd.grad(loss.sum(), z)
     if out is None:
         return loss.detach(), grad

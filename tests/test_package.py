@@ -117,6 +117,7 @@ def test_examples_in_docstrings(name):
         "hints",
         "ops",
         "soft",
+        "soft_ops",
         "stats",
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -91,7 +90,7 @@ def mixed_loss(
         )
         for label, amount in ((target, first), (other, second))
     ]
-    total = cast(Tensor, parts[0] + parts[1])
+    total = parts[0] + parts[1]
     if reduction == "mean":
         return total / torch.where(live, samples, 0.0).sum()
     if reduction != "normalized":

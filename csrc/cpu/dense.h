@@ -80,16 +80,26 @@ class DenseRow {
   };
   const Combination<S>& formula() const { return d_.formula->template as<S>(); }
 
+  // Entries from k on, 0 behind the last.
+  IMAE_INLINE Real part(const S* from, int64_t k) const {
+    if (k + kLanes <= d_.C) return load(from + k);
+    Real x{};
+    for (int64_t j = k; j < d_.C; ++j) x[j - k] = from[j];
+    return x;
+  }
+
   bool read_amounts(const S* target) {
     const S e = static_cast<S>(d_.smoothing), rest = e / static_cast<S>(d_.C);
     const S* of_class = static_cast<const S*>(d_.class_weight);
     bool any = false;
-    for (int64_t k = 0; k < padded_; ++k) t_[k] = k < d_.C ? target[k] : 0;
-    if (e != 0)
-      for (int64_t k = 0; k < d_.C; ++k) t_[k] = (1 - e) * t_[k] + rest;
-    if (of_class)
-      for (int64_t k = 0; k < d_.C; ++k) t_[k] *= of_class[k];
-    for (int64_t k = 0; k < padded_; k += kLanes) any = any || !all_lanes(load(t_ + k) == Real{});
+    for (int64_t k = 0; k < padded_; k += kLanes) {
+      Real t = part(target, k);
+      if (e != 0) t = (1 - e) * t + rest;
+      if (of_class) t *= part(of_class, k);
+      if (k + kLanes > d_.C) t = V::select(V::iota() < static_cast<Int>(d_.C - k), t, Real{});
+      store(t_ + k, t);
+      any = any || !all_lanes(t == Real{});
+    }
     return any;
   }
 

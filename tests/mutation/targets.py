@@ -173,8 +173,8 @@ TARGETS = (
     ),
     Fault(
         "csrc/cpu/dense.h",
-        "if (of_class)\n      for (int64_t k = 0; k < d_.C; ++k) t_[k] *= of_class[k];",
-        "if (of_class && e == 0)\n      for (int64_t k = 0; k < d_.C; ++k) t_[k] *= of_class[k];",
+        "if (of_class) t *= part(of_class, k);",
+        "if (of_class && e == 0) t *= part(of_class, k);",
         "class weights are left out of smoothed amounts",
         SOFT,
     ),

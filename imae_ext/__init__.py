@@ -69,6 +69,7 @@ from .modules import (
     TaylorCELoss,
 )
 from .stats import RowStats
+from .votes import vote_shares
 
 __version__ = "0.1.0"
 
@@ -130,4 +131,5 @@ __all__ = [
     "sce_loss",
     "taylor_ce_loss",
     "value_and_grad",
+    "vote_shares",
 ]

@@ -48,21 +48,20 @@ def amounts(
     if target.is_floating_point():
         t = target.movedim(classes, -1).reshape(-1, C).to(dtype)
         samples = t.new_ones(t.shape[0]) if sample_weight is None else sample_weight.reshape(-1).to(dtype)
-        divisor, live = samples, torch.ones_like(samples, dtype=torch.bool)
+        divisor = samples
     else:
         y = target.reshape(-1)
         of_rows = None if sample_weight is None else sample_weight.reshape(-1)
         samples = reference.row_weights(y, None, of_rows, ignore_index, dtype)
         divisor = reference.row_weights(y, weight, of_rows, ignore_index, dtype)
-        live = reference.not_ignored(y, ignore_index)
-        label = torch.where(live, y, 0).unsqueeze(-1)
+        label = torch.where(reference.not_ignored(y, ignore_index), y, 0).unsqueeze(-1)  # those ignored weigh nothing
         t = (label == torch.arange(C, device=y.device)).to(dtype)
         t = torch.where((label >= 0) & (label < C), t, torch.nan)  # a label out of range, where nothing refuses it
     if label_smoothing > 0:
         t = (1 - label_smoothing) * t + label_smoothing / C
     if weight is not None:
         t = t * weight.to(dtype)
-    return Amounts(torch.where(live.unsqueeze(-1), t, 0.0), samples, divisor)
+    return Amounts(t, samples, divisor)
 
 
 def margins(z: Tensor, needs_all_logits: bool) -> tuple[Tensor, Tensor]:

@@ -117,8 +117,8 @@ TARGETS = (
     ),
     Fault(
         "imae_ext/soft.py",
-        "return Amounts(torch.where(live.unsqueeze(-1), t, 0.0), samples, divisor)",
-        "return Amounts(t, samples, divisor)",
+        "samples = reference.row_weights(y, None, of_rows, ignore_index, dtype)",
+        "samples = reference.row_weights(y, None, of_rows, -1, dtype)",
         "an ignored row that is smoothed counts",
         SOFT,
     ),

@@ -36,6 +36,7 @@ SOURCES = [
     "module.cpp",
     "ops.cpp",
     "binary_ops.cpp",
+    "dense_ops.cpp",
     "prepare.cpp",
     "cpu/backend.cpp",
     "cpu/dispatch.cpp",

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "binary.h"
+#include "dense.h"
 #include "rows.h"
 
 namespace imae {
@@ -26,6 +27,8 @@ struct Backend {
   void (*scale)(const Call&, const Scale&);
   // Writes what the Binary and the Reduction name, like forward: values and divisor, or the gradient.
   void (*binary)(const torch::stable::Tensor& logits, const Binary&, const Reduction&);
+  // The same of targets with an amount of every class; null: Python goes to the reference.
+  void (*dense)(const Dense&, const Reduction&);
 };
 
 // The backend of a tensor's device; refuses a device for which this build has none.
@@ -34,6 +37,7 @@ const Backend& backend_of(const torch::stable::Tensor&);
 bool add_backend(torch::headeronly::DeviceType, const Backend&);
 // The operators under a dispatch key: STABLE_TORCH_LIBRARY_IMPL(imae_ext, CPU, m) { implement_operators(m); }
 void implement_operators(torch::stable::detail::StableLibrary&);
-void implement_binary(torch::stable::detail::StableLibrary&);  // a part of those, in binary_ops.cpp
+void implement_binary(torch::stable::detail::StableLibrary&);  // parts of those, in binary_ops.cpp
+void implement_dense(torch::stable::detail::StableLibrary&);   // and dense_ops.cpp
 
 }  // namespace imae

@@ -176,6 +176,7 @@ void implement_operators(torch::stable::detail::StableLibrary& m) {
   m.impl("scale_", TORCH_BOX(&scale_));
   m.impl("row_stats", TORCH_BOX(&row_stats));
   implement_binary(m);
+  implement_dense(m);
 }
 
 // The schemas. They are in exported models: what is there stays, and a new argument comes at the end with a default.

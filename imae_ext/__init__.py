@@ -52,6 +52,7 @@ from .losses import (
     sce_loss,
     taylor_ce_loss,
 )
+from .mixed import mixed_loss
 from .modules import (
     AELLoss,
     AGCELoss,
@@ -71,6 +72,7 @@ from .modules import (
     TaylorCELoss,
 )
 from .stats import RowStats
+from .votes import vote_shares
 
 __version__ = "0.1.0"
 
@@ -127,6 +129,7 @@ __all__ = [
     "label_smoothing_loss",
     "linear_robust_loss",
     "mae_loss",
+    "mixed_loss",
     "mse_loss",
     "nce_loss",
     "rce_loss",
@@ -137,4 +140,5 @@ __all__ = [
     "sce_loss",
     "taylor_ce_loss",
     "value_and_grad",
+    "vote_shares",
 ]

@@ -326,7 +326,7 @@ def check_out(logits: Tensor, out: Tensor) -> None:
 
 def _share_memory(x: Tensor, y: Tensor) -> bool:
     if torch.compiler.is_compiling():  # a traced tensor has a storage, but no address
-        return x is y or torch._C._is_alias_of(x, y)  # type: ignore[attr-defined]
+        return x is y or _torch.is_alias(x, y)
     begin, end = _extent(x)
     other_begin, other_end = _extent(y)
     return max(begin, other_begin) < min(end, other_end)

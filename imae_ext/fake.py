@@ -62,6 +62,11 @@ register_fake(
     "imae_ext::binary_backward",
     lambda logits, *_: logits.new_empty(logits.shape) if not logits.is_contiguous() else torch.empty_like(logits),
 )
+register_fake(
+    "imae_ext::dense_forward",
+    lambda logits, *rest: (_of_loss(logits, logits.shape[:1] if rest[-1] == 0 else ()), _of_loss(logits, ())),
+)
+register_fake("imae_ext::dense_backward", lambda logits, *_: logits.new_empty(logits.shape))
 register_fake("imae_ext::backward", lambda logits, *_: torch.empty_like(logits))
 register_fake("imae_ext::scale_", lambda grad, *_: None)
 register_fake("imae_ext::row_stats", _row_stats)

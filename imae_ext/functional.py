@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import checks, devices, plain, reference, soft
+from . import checks, devices, plain, soft
 from ._extension import compiled, stale
 from ._signature import explained
 from .distribution import statistics
@@ -14,11 +14,20 @@ from .stats import RowStats
 
 if compiled:
     try:
-        from . import binary_ops, fake, ops  # noqa: F401
+        from . import binary_ops, fake, ops, soft_ops  # noqa: F401
     except (AttributeError, RuntimeError) as error:
         if "imae_ext" not in str(error):
             raise
         raise stale("has other operators") from error
+
+
+def _soft(
+    logits: Tensor, target: Tensor, options: tuple[Formula, Tensor | None, Tensor | None, float, int, str]
+) -> Tensor:
+    """Compute the loss for amounts of every class: probabilities, or class labels that are smoothed."""
+    if devices.has_kernels(logits):
+        return soft_ops.loss(logits, target, options)
+    return soft.robust_loss(logits, target, *options)
 
 
 @explained
@@ -77,16 +86,7 @@ def robust_loss(
     whose class has weight 0 (there F.cross_entropy's loss is NaN, too), and half-precision logits give a float32 loss.
     """
     if label_smoothing != 0 or soft.is_meant(logits, target):
-        return reference.robust_loss(
-            logits,
-            target,
-            formula,
-            weight=weight,
-            sample_weight=sample_weight,
-            label_smoothing=label_smoothing,
-            ignore_index=ignore_index,
-            reduction=reduction,
-        )
+        return _soft(logits, target, (formula, weight, sample_weight, label_smoothing, ignore_index, reduction))
     options = (formula, weight, sample_weight, ignore_index, reduction)
     if devices.has_kernels(logits):
         return ops.loss(logits, target, options)
@@ -150,16 +150,7 @@ def value_and_grad(
     with torch.inference_mode(False), torch.enable_grad():
         z, y = logits.detach().clone().requires_grad_(), target.clone()
         of_classes, of_rows = (None if w is None else w.detach().clone() for w in (weight, sample_weight))
-        loss = reference.robust_loss(
-            z,
-            y,
-            formula,
-            weight=of_classes,
-            sample_weight=of_rows,
-            label_smoothing=label_smoothing,
-            ignore_index=ignore_index,
-            reduction=reduction,
-        )
+        loss = _soft(z, y, (formula, of_classes, of_rows, label_smoothing, ignore_index, reduction))
         (grad,) = torch.autograd.grad(loss.sum(), z)
     if out is None:
         return loss.detach(), grad

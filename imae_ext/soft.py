@@ -1,4 +1,4 @@
-"""Targets that are amounts of every class: probabilities, smoothed labels. In plain PyTorch.
+"""Targets that are amounts of every class, probabilities or smoothed labels, in plain PyTorch: as csrc/dense.h.
 
 A row's loss is ``sum_k t_k L_k``, L_k the formula for label k. Everything is taken relative to the others of the row's
 top class m, not of a label: ``u_m = z_m - lse_o`` with ``lse_o`` the logsumexp of the others, and for every other class
@@ -8,7 +8,7 @@ evaluated only where the amount is not 0: a class without any does not matter, w
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,21 +48,20 @@ def amounts(
     if target.is_floating_point():
         t = target.movedim(classes, -1).reshape(-1, C).to(dtype)
         samples = t.new_ones(t.shape[0]) if sample_weight is None else sample_weight.reshape(-1).to(dtype)
-        divisor, live = samples, torch.ones_like(samples, dtype=torch.bool)
+        divisor = samples
     else:
         y = target.reshape(-1)
         of_rows = None if sample_weight is None else sample_weight.reshape(-1)
         samples = reference.row_weights(y, None, of_rows, ignore_index, dtype)
         divisor = reference.row_weights(y, weight, of_rows, ignore_index, dtype)
-        live = not_ignored(y, ignore_index)
-        label = torch.where(live, y, 0).unsqueeze(-1)
+        label = torch.where(not_ignored(y, ignore_index), y, 0).unsqueeze(-1)  # those ignored weigh nothing
         t = (label == torch.arange(C, device=y.device)).to(dtype)
         t = torch.where((label >= 0) & (label < C), t, torch.nan)  # a label out of range, where nothing refuses it
     if label_smoothing > 0:
         t = (1 - label_smoothing) * t + label_smoothing / C
     if weight is not None:
         t = t * weight.to(dtype)
-    return Amounts(torch.where(live.unsqueeze(-1), t, 0.0), samples, divisor)
+    return Amounts(t, samples, divisor)
 
 
 def margins(z: Tensor, needs_all_logits: bool) -> tuple[Tensor, Tensor]:
@@ -106,7 +105,7 @@ def _evaluated(formula: f.Formula, logits: Tensor, t: Tensor, wants_weight: bool
     u, rest = margins(logits, formula.needs_all_logits)
     wanted = t != 0
     row = Row(torch.where(wanted, u, 0.0), torch.where(wanted, rest, 0.0), logits.shape[-1])
-    if not _torch.has_values(t):  # no shape may depend on the amounts
+    if not _torch.has_values(t) or logits.is_meta:  # no shape may depend on the amounts
         example = reference._example_weight(formula, row._replace(u=row.u.detach())) if wants_weight else None
         return torch.where(wanted, reference._value(formula, row), 0.0), example
     chosen = Row(row.u[wanted], row.rest[wanted], row.C)
@@ -115,6 +114,14 @@ def _evaluated(formula: f.Formula, logits: Tensor, t: Tensor, wants_weight: bool
         return values, None
     example = reference._example_weight(formula, chosen._replace(u=chosen.u.detach()))
     return values, torch.zeros_like(u).masked_scatter(wanted, example)
+
+
+def check_call(logits: Tensor, target: Tensor, options: tuple[Any, ...]) -> None:
+    """Check the arguments, for whichever kind of target it is."""
+    formula, weight, sample_weight, label_smoothing, ignore_index, reduction = options
+    check_smoothing(label_smoothing)
+    checked = check_soft if is_meant(logits, target) else check
+    checked(logits, target, formula, weight, sample_weight, ignore_index, reduction)
 
 
 def robust_loss(
@@ -128,9 +135,7 @@ def robust_loss(
     reduction: str,
 ) -> Tensor:
     """Compute :func:`imae_ext.robust_loss` of probabilities, or of smoothed class labels."""
-    check_smoothing(label_smoothing)
-    checked = check_soft if is_meant(logits, target) else check
-    checked(logits, target, formula, weight, sample_weight, ignore_index, reduction)
+    check_call(logits, target, (formula, weight, sample_weight, label_smoothing, ignore_index, reduction))
     given = amounts(logits, target, weight, sample_weight, label_smoothing, ignore_index)
     classes = min(1, logits.dim() - 1)
     z = logits.movedim(classes, -1).reshape(-1, logits.shape[classes])

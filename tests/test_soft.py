@@ -21,7 +21,7 @@ INF, NAN = math.inf, math.nan
 REDUCTIONS = ("none", "sum", "mean", "normalized")
 by_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
 by_implementation = pytest.mark.parametrize(
-    "robust_loss", (imae_ext.robust_loss, reference.robust_loss), ids=("public", "reference")
+    "robust_loss", (imae_ext.robust_loss, reference.robust_loss), ids=("kernel", "reference")
 )
 FORMULA = IMAE(8.0)
 
@@ -70,15 +70,16 @@ def wanted_of(spec, z: Tensor, t: Tensor) -> list[np.ndarray]:
     return total
 
 
+@by_implementation
 @pytest.mark.parametrize("C", (2, 3, 10, 1000))
 @pytest.mark.parametrize(
     "dtype", (torch.float64, torch.float32, torch.bfloat16, torch.float16), ids=lambda d: str(d)[6:]
 )
 @pytest.mark.parametrize("spec", FORMULAS, ids=str)
-def test_against_the_oracle(spec, dtype, C):
+def test_against_the_oracle(spec, dtype, C, robust_loss):
     z, t = problem(C, dtype, N=14 if C == 1000 else 28)
     value, grad, _, value_off, grad_off = wanted_of(spec, z, t)
-    got = gradient(imae_ext.robust_loss, z, t, spec.build(), reduction="none")
+    got = gradient(robust_loss, z, t, spec.build(), reduction="none")
     eps = {torch.bfloat16: 2**-8, torch.float16: 2**-11}.get(dtype, 0)
     near = 1e-12 if dtype is torch.float64 else 4e-6
     assert_within(got[0], value, value_off + near * np.abs(value), "loss")
@@ -265,3 +266,51 @@ def test_bad_arguments_are_refused():
         imae_ext.robust_loss(z, torch.ones(6, 4).int(), CCE(), label_smoothing=0.1)
     with pytest.raises(IndexError, match="expected labels in"):
         imae_ext.robust_loss(z, torch.full((6,), 4), CCE(), label_smoothing=0.1)
+
+
+@by_reduction
+@pytest.mark.parametrize("dtype", (torch.float64, torch.float32, torch.bfloat16, torch.float16), ids=str)
+def test_the_operators_keep_torch_s_contract(dtype, reduction):
+    z, t = torch.randn(6, 5).to(dtype), torch.rand(6, 5)
+    wide = torch.float64 if dtype is torch.float64 else torch.float32
+    code = imae_ext.checks.REDUCTIONS[reduction]
+    arguments = (t.to(wide), FORMULA.packed, torch.rand(5), torch.rand(6), 0.1)
+    torch.library.opcheck(torch.ops.imae_ext.dense_forward, (z.clone().requires_grad_(), *arguments, code))
+    upstream = torch.ones(6 if reduction == "none" else (), dtype=wide)
+    torch.library.opcheck(torch.ops.imae_ext.dense_backward, (z, *arguments, torch.ones((), dtype=wide), upstream))
+
+
+def test_the_same_bits_with_any_number_of_threads():
+    z, t = torch.randn(3000, 37), torch.rand(3000, 37)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            found.append(gradient(imae_ext.robust_loss, z, t, FORMULA))
+    finally:
+        torch.set_num_threads(threads)
+    for loss, grad in found[1:]:
+        assert torch.equal(loss, found[0][0]) and torch.equal(grad, found[0][1])
+
+
+@pytest.mark.parametrize("layout", ("transposed", "strided", "channels_last", "expanded"))
+def test_layouts(layout):
+    z, t = torch.randn(4, 6, 5, 3, dtype=torch.float64), torch.rand(4, 6, 5, 3, dtype=torch.float64)
+    lay = {
+        "transposed": lambda x: x.transpose(0, 3).contiguous().transpose(0, 3),
+        "strided": lambda x: torch.stack([x, x], -1)[..., 0],
+        "channels_last": lambda x: x.to(memory_format=torch.channels_last),
+        "expanded": lambda x: x[:1].expand(4, -1, -1, -1),
+    }[layout]
+    wanted = gradient(imae_ext.robust_loss, lay(z).contiguous(), lay(t).contiguous(), FORMULA, reduction="none")
+    got = gradient(imae_ext.robust_loss, lay(z), lay(t), FORMULA, reduction="none")
+    assert torch.equal(got[0], wanted[0]) and torch.equal(got[1], wanted[1])
+
+
+def test_long_sums():
+    """Many classes of about the same amount: no sum loses digits by its length."""
+    z, t = torch.randn(3, 50000), torch.full((3, 50000), 1 / 50000)
+    exact = gradient(imae_ext.robust_loss, z.double(), t.double(), CCE() + FORMULA, reduction="none")
+    got = gradient(imae_ext.robust_loss, z, t, CCE() + FORMULA, reduction="none")
+    torch.testing.assert_close(got[0].double(), exact[0], rtol=2e-6, atol=0)
+    torch.testing.assert_close(got[1].double(), exact[1], rtol=1e-4, atol=1e-9)

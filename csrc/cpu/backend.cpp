@@ -2,6 +2,7 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -113,6 +114,19 @@ void scale(const Call&, const Scale& s) {
   }
 }
 
+// From the sums of the parts to the loss and its divisor.
+void finish(const std::vector<BinarySums>& sums, DType dtype, const Reduction& r) {
+  BinarySums all;
+  for (const BinarySums& s : sums)
+    all = {all.value + s.value, all.example_weight + s.example_weight, all.targets + s.targets, all.wrong || s.wrong};
+  STD_TORCH_CHECK(!all.wrong, "imae_ext: expected targets from 0 to 1 or ignore_index");
+  const double divisor = r.divide_by == Reduction::kTargets          ? all.targets
+                         : r.divide_by == Reduction::kExampleWeights ? all.example_weight
+                                                                     : 1;
+  put(r.loss, dtype, all.value / divisor);
+  put(r.divisor, dtype, divisor);
+}
+
 void binary(const Tensor&, const Binary& call, const Reduction& r) {
   GroupedBinary b;
   static_cast<Binary&>(b) = call;
@@ -121,15 +135,20 @@ void binary(const Tensor&, const Binary& call, const Reduction& r) {
   constexpr int64_t kGrain = 2;  // groups
   ts::parallel_for(0, static_cast<int64_t>(sums.size()), kGrain,
                    [&](int64_t begin, int64_t end) { cpu_kernels().binary(b, begin, end); });
-  BinarySums all;
-  for (const BinarySums& s : sums)
-    all = {all.value + s.value, all.example_weight + s.example_weight, all.targets + s.targets, all.wrong || s.wrong};
-  STD_TORCH_CHECK(!all.wrong, "imae_ext: expected targets from 0 to 1 or ignore_index");
-  const double divisor = r.divide_by == Reduction::kTargets          ? all.targets
-                         : r.divide_by == Reduction::kExampleWeights ? all.example_weight
-                                                                     : 1;
-  put(r.loss, b.dtype, all.value / divisor);
-  put(r.divisor, b.dtype, divisor);
+  finish(sums, b.dtype, r);
+}
+
+void dense(const Dense& d, const Reduction& r) {
+  constexpr int64_t kLogits = 1 << 14;  // of a part: its rows depend on C only, and so does the order of the sums
+  const int64_t rows = std::max<int64_t>(1, kLogits / d.C);
+  std::vector<BinarySums> sums((d.N + rows - 1) / rows);
+  std::atomic<bool> enough = true;
+  ts::parallel_for(0, static_cast<int64_t>(sums.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      if (!cpu_kernels().dense(d, i * rows, std::min(d.N, (i + 1) * rows), sums[i])) enough = false;
+  });
+  STD_TORCH_CHECK(enough, "imae_ext: out of memory");
+  finish(sums, d.dtype, r);
 }
 
 constexpr Backend kBackend = {[](const Rows& rows) { return cpu_kernels().reads_in_place(rows); },
@@ -137,7 +156,8 @@ constexpr Backend kBackend = {[](const Rows& rows) { return cpu_kernels().reads_
                               &forward,
                               &backward,
                               &scale,
-                              &binary};
+                              &binary,
+                              &dense};
 [[maybe_unused]] const bool added = add_backend(torch::headeronly::DeviceType::CPU, kBackend);
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "../binary.h"
+#include "../dense.h"
 #include "../rows.h"
 
 namespace imae {
@@ -36,6 +37,7 @@ struct CpuKernels {
   void (*scale)(DType, void* grad, int64_t begin, int64_t end, double by);  // grad *= by, for a dense tensor
   void (*scale_rows)(const Rows&, int64_t begin, int64_t end, double by);   // the same for the rows that count
   void (*binary)(const GroupedBinary&, int64_t group_begin, int64_t group_end);
+  bool (*dense)(const Dense&, int64_t row_begin, int64_t row_end, BinarySums&);  // false: out of memory
 };
 
 // The best that the processor supports, no better than IMAE_EXT_CPU says (baseline, avx2).

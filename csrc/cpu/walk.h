@@ -7,7 +7,9 @@
 #include "../formulas.h"
 #include "../rows.h"
 #include "binary.h"
+#include "dense.h"
 #include "elements.h"
+#include "evaluate.h"
 #include "group.h"
 #include "instruction_sets.h"
 #include "isa.h"
@@ -174,13 +176,6 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
         [=](int64_t j, Real x) __attribute__((always_inline)) { store(tile + j * V::kLanes, x); });
     write_tile(tile, grad, to, r.N, C, g);
   }
-}
-
-// One copy for all element types: the formulas are most of the code.
-template <bool kAllLogits, class S>
-__attribute__((noinline)) void evaluate_group(const Forward& f, const Statistics<typename Vector<S>::Real>& found,
-                                              Outcome<Vector<S>>& result) {
-  result = evaluate<Vector<S>, kAllLogits>(f.formula->as<S>(), found, static_cast<S>(f.C));
 }
 
 // A steep row of which the label's logit was subtracted may have a coefficient that float cannot hold, with a constant
@@ -362,6 +357,9 @@ constexpr CpuKernels kernels(const char* name) {
           },
           [](const GroupedBinary& b, int64_t begin, int64_t end) {
             by_type(b.dtype, [&](auto t) { binary<decltype(t)>(b, begin, end); });
+          },
+          [](const Dense& d, int64_t begin, int64_t end, BinarySums& sums) {
+            return by_type(d.dtype, [&](auto t) { return dense<decltype(t)>(d, begin, end, sums); });
           }};
 }
 

@@ -80,7 +80,7 @@ void binary(const Tensor& logits, const Binary& b, const Reduction& r) {
   });
 }
 
-constexpr Backend kBackend = {&cuda_reads_in_place, nullptr, &forward, &backward, &scale, &binary};
+constexpr Backend kBackend = {&cuda_reads_in_place, nullptr, &forward, &backward, &scale, &binary, nullptr};
 [[maybe_unused]] const bool added = add_backend(torch::headeronly::DeviceType::CUDA, kBackend);
 
 }  // namespace

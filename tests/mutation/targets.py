@@ -7,6 +7,7 @@ from fault import Fault
 ROWS = ("test_sample_weight.py",)
 BINARY = ("test_binary.py",)
 SOFT = ("test_soft.py",)
+MIXED = ("test_mixed.py",)
 
 TARGETS = (
     Fault(
@@ -116,8 +117,8 @@ TARGETS = (
     ),
     Fault(
         "imae_ext/soft.py",
-        "return Amounts(torch.where(live.unsqueeze(-1), t, 0.0), samples, divisor)",
-        "return Amounts(t, samples, divisor)",
+        "samples = reference.row_weights(y, None, of_rows, ignore_index, dtype)",
+        "samples = reference.row_weights(y, None, of_rows, -1, dtype)",
         "an ignored row that is smoothed counts",
         SOFT,
     ),
@@ -134,5 +135,68 @@ TARGETS = (
         "t = (1 - label_smoothing) * t + label_smoothing / (C - 1)",
         "label_smoothing shared among the others",
         SOFT,
+    ),
+    Fault(
+        "csrc/cpu/dense.h",
+        "for (m_ = k; z_[m_] != top;) ++m_;",
+        "m_ = k;",
+        "the top class of a vector is its first",
+        SOFT,
+    ),
+    Fault(
+        "csrc/cpu/dense.h",
+        "t_[m_] = 0;",
+        "",
+        "the top class is counted among the others, too",
+        SOFT,
+    ),
+    Fault(
+        "csrc/cpu/dense.h",
+        "const S along_e = A_ * r_m_ * inverse_ + a_m_",
+        "const S along_e = A_ * r_m_ * inverse_",
+        "the top class's label does not push the others",
+        SOFT,
+    ),
+    Fault(
+        "csrc/cpu/dense.h",
+        "t * (o.g_y - o.b) - p * ratio",
+        "t * o.g_y - p * ratio",
+        "a class is pushed by its own label as by another's",
+        SOFT,
+    ),
+    Fault(
+        "csrc/cpu/dense.h",
+        "if (d_.C > 2) {",
+        "if (d_.C > 3) {",
+        "NCE of three classes as if there were two",
+        SOFT,
+    ),
+    Fault(
+        "csrc/cpu/dense.h",
+        "if (of_class) t *= part(of_class, k);",
+        "if (of_class && e == 0) t *= part(of_class, k);",
+        "class weights are left out of smoothed amounts",
+        SOFT,
+    ),
+    Fault(
+        "csrc/cpu/dense.h",
+        "sums.targets += w;",
+        "sums.targets += live ? w : 0;",
+        "a mean leaves rows of zeros out of its divisor",
+        SOFT,
+    ),
+    Fault(
+        "imae_ext/mixed.py",
+        "second = 1 - first if other_lam is None",
+        "second = first if other_lam is None",
+        "both labels get the first one's amount",
+        MIXED,
+    ),
+    Fault(
+        "imae_ext/mixed.py",
+        "other = torch.where(live, other.to(target.dtype), target)",
+        "other = other.to(target.dtype)",
+        "the other label of an ignored row counts",
+        MIXED,
     ),
 )

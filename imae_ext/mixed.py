@@ -1,0 +1,116 @@
+"""Two labels a row, each by its amount: mixup and CutMix that keep the labels apart, peer loss."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+from . import checks, reference
+from ._signature import explained
+from .formulas import Formula
+from .functional import robust_loss, row_stats
+
+
+@explained
+def mixed_loss(
+    logits: Tensor,
+    target: Tensor,
+    other: Tensor,
+    lam: float | Tensor,
+    formula: Formula,
+    *,
+    other_lam: float | Tensor | None = None,
+    weight: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """Compute ``lam L_target + other_lam L_other`` of each row, ``L_k`` the formula's loss for label ``k``.
+
+    Args:
+      logits: as in :func:`robust_loss`.
+      target: class indices, as in :func:`robust_loss`.
+      other: the other labels, of the target's shape. Where they are ``ignore_index``, their part is 0.
+      lam: a number, or a tensor of the target's shape; of any sign.
+      formula: what to compute: ``IMAE(8.0)``, ``2.0 * NCE() + MAE()``, ...
+      other_lam: likewise; ``1 - lam`` if not given. ``lam=1, other_lam=-alpha`` with labels of other rows is peer loss.
+      weight: ``(C,)``; each label's part is multiplied by the weight of its class.
+      sample_weight: of the target's shape; each row is multiplied by it, and it is what a mean divides by.
+      ignore_index: rows whose ``target`` is this do not count, whatever ``other`` is.
+      reduction: ``"none"``; ``"sum"``; ``"mean"``, over the rows that count, or over their sample weights;
+        ``"normalized"``, the sum divided by that of the labels' example weights, each by its amount and weights, the
+        divisor held constant.
+
+    Returns:
+      The loss: a scalar, or for ``"none"`` of the target's shape. float64 for float64 logits, else float32.
+
+    Raises:
+      TypeError: an argument of another type or dtype.
+      ValueError: shapes or devices that do not fit; an unknown reduction.
+      IndexError: a label out of range. (On a GPU its loss and gradient are NaN instead: nothing waits for the device.)
+
+    Example:
+      >>> import torch
+      >>> from imae_ext import CCE
+      >>> logits, a, b = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]), torch.tensor([1])
+      >>> mixed_loss(logits, a, b, 0.75, CCE())
+      tensor(0.7395)
+
+    It is the loss of probabilities that hold both amounts, without their memory: the kernels for class labels sweep the
+    rows twice.
+
+    References:
+      Zhang et al. 2018, mixup; Liu & Guo 2020, Peer Loss Functions.
+    """
+    checks.check_options(formula, reduction, ignore_index)
+    checks.check_tensors(logits, target, weight, sample_weight)
+    if not isinstance(other, Tensor) or other.dtype not in (torch.int64, torch.int32):
+        got = other.dtype if isinstance(other, Tensor) else type(other).__name__
+        raise TypeError(f"imae_ext: expected other to be class labels of int64 or int32, got {got}")
+    if other.shape != target.shape:
+        raise ValueError(f"imae_ext: expected other of shape {tuple(target.shape)}, got {tuple(other.shape)}")
+    dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
+    first = _amount("lam", lam, target, dtype)
+    second = 1 - first if other_lam is None else _amount("other_lam", other_lam, target, dtype)
+    samples = torch.ones_like(first) if sample_weight is None else sample_weight.to(dtype)
+    live = checks.not_ignored(target, ignore_index)
+    other = torch.where(live, other.to(target.dtype), target)  # where target is ignored, so is this
+    by_row = "none" if reduction == "none" else "sum"
+    parts = [
+        robust_loss(
+            logits,
+            label,
+            formula,
+            weight=weight,
+            sample_weight=amount * samples,
+            ignore_index=ignore_index,
+            reduction=by_row,
+        )
+        for label, amount in ((target, first), (other, second))
+    ]
+    total = parts[0] + parts[1]
+    if reduction == "mean":
+        return total / torch.where(live, samples, 0.0).sum()
+    if reduction != "normalized":
+        return total
+    divisor = torch.zeros_like(total)
+    for label, amount in ((target, first), (other, second)):
+        of_label = reference.row_weights(label, weight, amount * samples, ignore_index, dtype)
+        example = row_stats(logits, label, formula, ignore_index=ignore_index).example_weight
+        assert example is not None  # a formula was given
+        divisor = divisor + torch.where(of_label == 0, 0.0, of_label * example).sum()
+    return total / divisor.detach()
+
+
+def _amount(name: str, value: float | Tensor, target: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a number or a tensor of the rows as one of the rows."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return torch.full(target.shape, float(value), dtype=dtype, device=target.device)
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"imae_ext: expected {name} to be a number or a floating Tensor, got {got}")
+    if value.dim() > 0 and value.shape != target.shape:
+        raise ValueError(f"imae_ext: expected {name} of shape {tuple(target.shape)}, got {tuple(value.shape)}")
+    return value.to(dtype).expand(target.shape)

@@ -1,0 +1,102 @@
+"""Two labels a row: the same as probabilities that hold both amounts."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from calls import by_formula, gradient
+
+import imae_ext
+from imae_ext import CCE, IMAE, mixed_loss
+
+REDUCTIONS = ("none", "sum", "mean", "normalized")
+by_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
+FORMULA = IMAE(8.0)
+
+
+def problem(C=6, N=20):
+    z = 3 * torch.randn(N, C, dtype=torch.float64)
+    a, b = torch.randint(C, (N,)), torch.randint(C, (N,))
+    b[::5] = a[::5]  # both the same label
+    return z, a, b
+
+
+def soft(C, *parts):
+    return sum(amount.unsqueeze(-1) * F.one_hot(label, C) for label, amount in parts)
+
+
+@by_reduction
+@by_formula
+def test_against_probabilities(spec, reduction):
+    """Numbers and tensors as amounts, of any sign; weights of classes and rows."""
+    if reduction == "normalized" and not spec.margin:
+        pytest.skip("no example weight")
+    z, a, b = problem()
+    lam, other = torch.linspace(-0.5, 1.5, 20).double(), torch.linspace(1, -0.25, 20).double()
+    options = {
+        "weight": torch.linspace(0.5, 2, 6).double(),
+        "sample_weight": torch.linspace(0.25, 2, 20).double(),
+        "reduction": reduction,
+    }
+    for first, second in ((0.3, None), (lam, None), (lam, other), (1, -0.5), (torch.tensor(0.3), 0.2)):
+        t_a = torch.as_tensor(first, dtype=torch.float64).expand(20)
+        t_b = 1 - t_a if second is None else torch.as_tensor(second, dtype=torch.float64).expand(20)
+        wanted = gradient(imae_ext.robust_loss, z, soft(6, (a, t_a), (b, t_b)), spec.build(), **options)
+
+        def mixed(z, a, formula, first=first, second=second):
+            return mixed_loss(z, a, b, first, formula, other_lam=second, **options)
+
+        got = gradient(mixed, z, a, spec.build())
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+
+
+@by_reduction
+def test_ignored_labels(reduction):
+    """The first: the row does not count. The other: its part is 0, and the row counts."""
+    z, a, b = problem()
+    a[3], b[7], a[9], b[9] = -100, -100, -100, -100
+    kept_first, kept_other = (a != -100).double(), ((a != -100) & (b != -100)).double()
+    t = soft(6, (a.clamp(min=0), 0.3 * kept_first), (b.clamp(min=0), 0.7 * kept_other))
+    wanted = gradient(imae_ext.robust_loss, z, t, FORMULA, sample_weight=kept_first, reduction=reduction)
+    poisoned = z.clone()
+    poisoned[3] = math.nan
+    got = gradient(lambda z, a, f: mixed_loss(z, a, b, 0.3, f, reduction=reduction), poisoned, a, FORMULA)
+    torch.testing.assert_close(got, wanted)
+    assert (got[1][[3, 9]] == 0).all()
+
+
+def test_transforms_and_shapes():
+    z, a, b = torch.randn(2, 5, 3, dtype=torch.float64), torch.randint(5, (2, 3)), torch.randint(5, (2, 3))
+    lam = torch.rand(2, 3, dtype=torch.float64)
+
+    def value(z, lam=lam):
+        return mixed_loss(z, a, b, lam, FORMULA)
+
+    wanted = gradient(lambda z, a, f: value(z), z, a, FORMULA)
+    assert torch.allclose(torch.func.grad(value)(z), wanted[1], rtol=1e-10, atol=1e-14)
+    assert torch.autograd.gradcheck(value, (z.clone().requires_grad_(), lam.clone().requires_grad_()))
+    assert torch.autograd.gradgradcheck(value, z.clone().requires_grad_())
+    compiled = torch.compile(value, backend="aot_eager", fullgraph=True)
+    leaf = z.clone().requires_grad_()
+    loss = compiled(leaf)
+    loss.backward()
+    torch.testing.assert_close((loss.detach(), leaf.grad), wanted)
+    torch._dynamo.reset()
+
+
+def test_bad_arguments_are_refused():
+    z, a, b = problem()
+    for arguments, error, says in (
+        ((a, b.double(), 0.3), TypeError, "other to be class labels"),
+        ((a, b[:4], 0.3), ValueError, "other of shape"),
+        ((a, b, "0.3"), TypeError, "lam to be a number"),
+        ((a, b, torch.ones(4)), ValueError, "lam of shape"),
+        ((F.one_hot(a, 6).double(), b, 0.3), TypeError, "target of dtype"),
+    ):
+        with pytest.raises(error, match=f"imae_ext: expected {says}"):
+            mixed_loss(z, *arguments, CCE())
+    with pytest.raises(IndexError, match="expected labels in"):
+        mixed_loss(z, a, b + 6, 0.3, CCE())

@@ -76,7 +76,7 @@ SECONDS ?= 60
 SEED ?= $(shell date +%s)
 fuzz: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt
-	OMP_NUM_THREADS=1 $(PY) tests/fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
+	OMP_NUM_THREADS=1 $(PY) tests/fuzz/fuzzing.py --seconds $(SECONDS) --seed $(SEED)
 
 sanitize: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt

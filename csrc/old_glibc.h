@@ -11,5 +11,7 @@ __asm__(".symver pow,pow@GLIBC_2.2.5");
 
 #if defined(__linux__) && !defined(__CUDACC__)
 // libstdc++ asks glibc 2.32 whether a second thread runs, to count references without atomics. 0: one might.
-extern "C" __attribute__((weak, visibility("hidden"))) char __libc_single_threaded = 0;
+extern "C" {
+__attribute__((weak, visibility("hidden"))) char __libc_single_threaded = 0;
+}
 #endif

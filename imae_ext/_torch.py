@@ -35,8 +35,6 @@ is_batch: Callable[[Tensor], bool] = _find("_C._functorch.is_legacy_batchedtenso
 unwrap: Callable[[Tensor], Tensor] = _find("_C._functorch.unwrap_if_dead", lambda x: x)
 # the hooks of checkpointing and offloading, None without; unknown: as if there were some, and nothing is kept
 saving_hooks: Callable[[bool], Any] = _find("_C._autograd._top_saved_tensors_default_hooks", lambda _: True)
-# whether two traced tensors share memory; unknown: they are taken not to
-is_alias: Callable[[Tensor, Tensor], bool] = _find("_C._is_alias_of", lambda _, __: False)
 # how many modes such as FakeTensorMode are on; unknown: subclasses tell
 _modes: Callable[[], int] = _find("_C._len_torch_dispatch_stack", lambda: 0)
 # the level of forward mode, -1 outside; unknown: as if inside, which the reference computes

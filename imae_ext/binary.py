@@ -10,7 +10,7 @@ from ._signature import explained
 from .formulas import Formula
 
 if compiled:
-    from . import binary_ops
+    from ._operators import binary_ops
 
 
 @explained

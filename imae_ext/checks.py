@@ -318,15 +318,15 @@ def check_out(logits: Tensor, out: Tensor) -> None:
         raise ValueError("imae_ext: expected an out that does not require a gradient; detach() it")
     if _share_memory(logits, out):
         raise ValueError("imae_ext: expected out to share no memory with the logits")
-    if out.is_neg():
+    if not torch.compiler.is_compiling() and out.is_neg():  # which a graph cannot be told
         raise ValueError("imae_ext: expected an out whose negative bit is not set; pass out.resolve_neg()")
     if _overlaps_itself(out):
         raise ValueError(f"imae_ext: expected out to have a place for each number, got strides {out.stride()}")
 
 
 def _share_memory(x: Tensor, y: Tensor) -> bool:
-    if torch.compiler.is_compiling():  # a traced tensor has a storage, but no address
-        return x is y or _torch.is_alias(x, y)
+    if torch.compiler.is_compiling():  # a traced tensor has no address
+        return False
     begin, end = _extent(x)
     other_begin, other_end = _extent(y)
     return max(begin, other_begin) < min(end, other_end)

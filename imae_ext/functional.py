@@ -6,19 +6,14 @@ import torch
 from torch import Tensor
 
 from . import checks, devices, plain, soft
-from ._extension import compiled, stale
+from ._extension import compiled
 from ._signature import explained
 from .distribution import statistics
 from .formulas import CCE, Formula
 from .stats import RowStats
 
 if compiled:
-    try:
-        from . import binary_ops, fake, ops, soft_ops  # noqa: F401
-    except (AttributeError, RuntimeError) as error:
-        if "imae_ext" not in str(error):
-            raise
-        raise stale("has other operators") from error
+    from ._operators import ops, soft_ops
 
 
 def _soft(
@@ -121,7 +116,7 @@ def value_and_grad(
       ignore_index: as in :func:`robust_loss`.
       reduction: as in :func:`robust_loss`; for ``"none"``, each row's own gradient.
       out: like the logits; where to write the gradient. Reusing one saves a large allocation in every step. It
-        shares no memory with the logits and requires no gradient.
+        shares no memory with the logits, which compiled code cannot check, and requires no gradient.
 
     Returns:
       The loss, as :func:`robust_loss` gives it, and the gradient, of the logits' shape and dtype (``out`` if given).

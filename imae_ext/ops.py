@@ -240,9 +240,11 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
             return cast(Pair, _forward_backward(*arguments))
         if out.requires_grad:
             checks.check_out(logits, out)
+        if _compiling():  # a graph cannot be told whether out shares the logits' memory: then, too, this is right
+            value, grad = _forward_backward(*arguments)
+            return value, out.copy_(grad)
         value = _forward_backward_out(*arguments, out)
-        if not _compiling():
-            increment_version(out)  # so that autograd notices if it had saved the buffer
+        increment_version(out)  # so that autograd notices if it had saved the buffer
         return value, out
     except _REFUSALS:
         checks.check(logits, target, *options)

@@ -43,6 +43,6 @@ def test_every_formula_with_a_value_has_one_typeset() -> None:
     """In its docstring's first paragraph; DM, whose value is an integral, has its weight."""
     for name in imae_ext.__all__:
         kind = getattr(imae_ext, name)
-        if isinstance(kind, type) and imae_ext.formulas.Formula in kind.__bases__:
+        if isinstance(kind, type) and imae_ext.formulas.SingleFormula in kind.__bases__:
             spans = re.findall(r"``([^`]+)``", kind.__doc__ or "")
             assert any(latex(span.replace("\n", " ")) for span in spans), name

@@ -147,7 +147,7 @@ def test_arithmetic_of_formulas():
         (lambda f: f + 0, TypeError, "expected a formula"),
         (lambda f: 1 - f, TypeError, "unsupported operand"),
         (lambda f: 1 / f, TypeError, "unsupported operand"),
-        (lambda f: 1e300 * f * 1e300, ValueError, "finite"),
+        (lambda f: 1e300 * f, ValueError, "number in"),
     ),
 )
 def test_arithmetic_that_makes_no_sense(wrong, error, says):

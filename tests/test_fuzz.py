@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parent / "fuzz"))
-import run
+import fuzzing
 
 VALID, INVALID, PARTS = 2400, 1000, 6
 
@@ -16,10 +16,10 @@ VALID, INVALID, PARTS = 2400, 1000, 6
 @pytest.mark.parametrize("part", range(PARTS))
 def test_valid_calls(part):
     names = [f"tests:{number}" for number in range(part, VALID, PARTS)]
-    problems = [(name, problem) for name in names if (problem := run.try_valid(name))]
+    problems = [(name, problem) for name in names if (problem := fuzzing.try_valid(name))]
     assert not problems, "\n".join(f"{name}: {problem}" for name, problem in problems[:5])
 
 
 def test_invalid_calls():
-    problems = run.invalid_calls("tests", 0, INVALID)
+    problems = fuzzing.invalid_calls("tests", 0, INVALID)
     assert not problems, "\n".join(f"{name}: {problem}" for name, problem in problems[:5])

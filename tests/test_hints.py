@@ -28,7 +28,9 @@ from imae_ext import (
     binary_robust_loss,
     cce_loss,
     hints,
+    linear_robust_loss,
     robust_loss,
+    robust_loss_from_nll,
     trainers,
     value_and_grad,
 )
@@ -515,6 +517,39 @@ TABLE = {
         "pass out.resolve_neg()",
         lambda: value_and_grad(logits, target, CCE(), out=torch._neg_view(torch.zeros(6, 4)).resolve_neg())[0],
         ce,
+    ),
+    # losses from log-probabilities, and the head
+    "all_logits_from_nll": Hint(
+        lambda: robust_loss_from_nll(ce(reduction="none"), NCE()),
+        "pass the hidden states and the head's weight to linear_robust_loss, or the logits to robust_loss",
+        lambda: linear_robust_loss(logits, torch.eye(4), target, NCE()),
+        lambda: robust_loss(logits, target, NCE()),
+    ),
+    "small_eps_from_nll": Hint(
+        lambda: robust_loss_from_nll(ce(reduction="none"), IMAE(8.0)),
+        "pass eps=1e-3, or a nll of float64, or the hidden states and the head's weight to linear_robust_loss, which "
+        "needs neither",
+        lambda: robust_loss_from_nll(ce(reduction="none"), IMAE(8.0, eps=1e-3)),
+        lambda: robust_loss(logits, target, IMAE(8.0, eps=1e-3)),
+    ),
+    "negative_nll": Hint(
+        lambda: robust_loss_from_nll(-ce(reduction="none"), CCE()),
+        "pass -log_probs",
+        lambda: robust_loss_from_nll(ce(reduction="none"), CCE()),
+        ce,
+    ),
+    "weight_without_target": Hint(
+        lambda: robust_loss_from_nll(ce(reduction="none"), CCE(), weight=weight),
+        "pass target=",
+        lambda: robust_loss_from_nll(ce(reduction="none"), CCE(), weight=weight, target=target),
+        lambda: ce(weight=weight),
+    ),
+    "head_of_another_dtype": Hint(
+        lambda: linear_robust_loss(logits, torch.eye(4).double(), target, CCE()),
+        "pass input.to(linear_weight.dtype)",
+        lambda: linear_robust_loss(logits.to(torch.float64), torch.eye(4).double(), target, CCE()).float(),
+        ce,
+        TypeError,
     ),
     # a trainer's outputs, labels and counts
     "causal_outputs": Hint(

@@ -1,4 +1,6 @@
-"""Random calls for as long as one likes: python tests/fuzz/run.py [--seconds S | --calls N] [--seed SEED] [--kind KIND]
+"""Random calls for as long as one likes:
+
+    python tests/fuzz/fuzzing.py [--seconds S | --calls N] [--seed SEED] [--kind KIND]
 
 Each call has a name, SEED:NUMBER; a failure prints the line that repeats it. Valid calls run here, invalid ones in a
 child process, which may neither crash nor hang.
@@ -79,7 +81,7 @@ def invalid_calls(seed: str, first: int, count: int) -> list[tuple[str, str]]:
 
 
 def report(kind: str, name: str, problem: str) -> None:
-    print(f"{kind} {name}: {problem}\n  again: python tests/fuzz/run.py --kind {kind} --call {name}", flush=True)
+    print(f"{kind} {name}: {problem}\n  again: python tests/fuzz/fuzzing.py --kind {kind} --call {name}", flush=True)
 
 
 def main() -> int:

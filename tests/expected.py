@@ -51,8 +51,7 @@ def floor(spec: Spec, dtype: torch.dtype) -> float:
 
 def steepness(spec: Spec) -> float:
     """The power of r that the slope goes by, near p_y = 1."""
-    more = {"MSE": lambda p: 1.0, "Focal": lambda p: p["gamma"], "GCE": lambda p: max(p["q"] - 1, 0.0)}
-    return 1 + max(more[n](dict(params)) if n in more else 0.0 for _, n, params in spec.terms)
+    return 1 + max({"MSE": 1.0, "Focal": dict(params).get("gamma", 0.0)}.get(n, 0.0) for _, n, params in spec.terms)
 
 
 class Expected(NamedTuple):

@@ -45,7 +45,8 @@ IMAE_HD S as_amount(L t, const Binary& b) {
   const bool is_ignored = t == static_cast<L>(b.ignore_index);
   const bool whole = static_cast<L>(0.5) == L(0);  // an integer type, which may not be able to hold ignore_index
   if (b.has_ignored && is_ignored && (!whole || static_cast<int64_t>(t) == b.ignore_index)) return S(-1);
-  return t >= L(0) && t <= L(1) ? static_cast<S>(t) : static_cast<S>(__builtin_nan(""));
+  const auto amount = static_cast<S>(t);
+  return amount >= 0 && amount <= 1 ? amount : static_cast<S>(__builtin_nan(""));
 }
 
 template <class M>
@@ -56,7 +57,8 @@ struct BinaryOutcome {
 // The formula at the margin u: two classes, of which the other has logit 0. There is none for a perfect fit.
 template <class M>
 IMAE_HD Outcome<M> at_margin(const Combination<typename M::Scalar>& formula, typename M::Real u) {
-  const auto zero = M::set(0), fit = u == M::set(M::infinity());
+  const auto zero = M::set(0);
+  const auto fit = u == M::set(M::infinity());
   return evaluate<M>(formula, {zero, M::select(fit, zero, M::set(1)), zero, M::select(fit, zero, u)}, 2);
 }
 

@@ -132,8 +132,8 @@ def c_growth(operation, calls: int) -> int:
 def test_nothing_is_left_behind(name):
     """No tensor, no Python object a call, and not a byte a call of C memory.
 
-    The smallest object takes 16 bytes. The slow operations, of which fewer are made, go through torch's own Python, whose
-    caches waver by some thousand bytes however many calls there are: there it is a tuple a call that would show.
+    The smallest object takes 16 bytes. The slow operations, of which fewer are made, go through torch's own Python,
+    whose caches waver by some thousand bytes however many calls there are: there it is a tuple a call that would show.
     """
     operation, calls, least = (OPERATIONS[name], CALLS, 8) if name in OPERATIONS else (SLOW[name], 400, 64)
     new_tensors, new_bytes = python_growth(operation, calls // 2)

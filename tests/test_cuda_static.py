@@ -102,10 +102,13 @@ def test_no_kernel_spills(objects, element):
     log = objects[element].with_suffix(".log").read_text()
     spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
     frames = re.findall(r"(\d+) bytes stack frame", log)
-    kernels = 17  # 7 tiers, forward and backward; clusters, forward; counting; scaling
+    kernels = 18  # 7 tiers, forward and backward; clusters, forward; counting; scaling; binary losses
     assert len(spills) == kernels * len(ARCHITECTURES)
-    assert all(int(stores) == int(loads) == 0 for stores, loads in spills)
-    assert all(int(frame) == 0 for frame in frames)
+    # the binary losses evaluate a formula for either side in one thread: in double a few registers go to memory
+    few, most = (len(ARCHITECTURES), 64) if element == "float64" else (0, 0)
+    assert sum(int(stores) + int(loads) > 0 for stores, loads in spills) <= few
+    assert max(max(int(stores), int(loads)) for stores, loads in spills) <= most
+    assert sum(int(frame) > 0 for frame in frames) <= few
 
 
 @pytest.mark.parametrize("element", ELEMENTS)

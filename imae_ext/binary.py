@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from . import checks, devices, reference
+from . import binary_checks, checks, devices, reference
 from ._extension import compiled
 from ._signature import explained
 from .formulas import Formula
@@ -115,7 +115,7 @@ class BinaryRobustLoss(nn.Module):
         super().__init__()
         checks.check_options(formula, reduction, ignore_index)
         for name, value in (("weight", weight), ("pos_weight", pos_weight)):
-            checks.check_float(name, value)
+            binary_checks.check_float(name, value)
             self.register_buffer(name, value)
         self.formula = formula
         self.ignore_index = int(ignore_index)

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from . import checks, reference
+from . import binary_checks, reference
 from .checks import REDUCTIONS
 from .formulas import Formula, unpack
 from .ops import needs_reference
@@ -72,16 +72,16 @@ def _spread(weight: Weights, shape: torch.Size) -> Weights:
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     """Compute the loss, differentiable with respect to the logits."""
     formula, weight, pos_weight, sample_weight, ignore_index, reduction = options
-    checks.check_binary(logits, target, options)
+    binary_checks.check_binary(logits, target, options)
     if needs_reference(target, weight, pos_weight, sample_weight):
         return _reference(logits, target, options)
     if target.dtype in (torch.int8, torch.int16):
         target = target.int()
-    of_rows = checks.of_rows(sample_weight, logits)
+    of_rows = binary_checks.of_rows(sample_weight, logits)
     weights = [_spread(each, logits.shape) for each in (weight, pos_weight, of_rows)]
     try:
         value, _ = _forward(logits, target, formula.packed, *weights, ignore_index, REDUCTIONS[reduction])
         return cast(Tensor, value)
     except RuntimeError:
-        checks.check_amounts(target, ignore_index)
+        binary_checks.check_amounts(target, ignore_index)
         raise

@@ -1,7 +1,8 @@
 """Every rule about a call's arguments, once, with what to say when it is broken.
 
 The kernels refuse bad input with a plain error at no cost; this module then finds the rule. The fallback and the fake
-kernels of torch.compile check here as well.
+kernels of torch.compile check here as well. What only the binary losses ask is in binary_checks.py, and what is asked
+of a buffer for the gradient in out_checks.py.
 """
 
 from __future__ import annotations
@@ -60,59 +61,80 @@ def plain(options: tuple[Any, ...]) -> tuple[Any, ...]:
     return *options[:3], as_label(options[3]), options[4]
 
 
+def expect_tensor(name: str, value: object) -> None:
+    """Refuse what is not a Tensor."""
+    if not isinstance(value, Tensor):
+        hint = hints.not_a_tensor(name, value)
+        raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}{hint}")
+
+
+def expect_dense(name: str, value: Tensor) -> None:
+    """Refuse a sparse tensor."""
+    if value.layout is not torch.strided:
+        raise TypeError(f"imae_ext: expected {name} to be dense, got {value.layout}; pass {name}.to_dense()")
+
+
+def expect_floating(name: str, value: Tensor) -> None:
+    """Refuse weights of integers or of a dtype that no kernel reads."""
+    if value.dtype not in FLOATS:
+        hint = f"; pass {name}.float()"
+        raise TypeError(f"imae_ext: expected {name} of a floating dtype, got {value.dtype}{hint}")
+
+
+def expect_device(name: str, value: Tensor, logits: Tensor) -> None:
+    """Refuse a tensor on another device than the logits."""
+    if value.device != logits.device:
+        raise ValueError(
+            f"imae_ext: expected {name} on {logits.device}, where the logits are, got {value.device}"
+            f"{hints.elsewhere(name)}"
+        )
+
+
+def expect_logits(logits: Tensor, target: Tensor) -> None:
+    """Refuse logits of a dtype that no kernel reads."""
+    if logits.dtype not in FLOATS:
+        raise TypeError(
+            f"imae_ext: expected logits of dtype float64, float32, float16 or bfloat16, got {logits.dtype}"
+            f"{hints.logits_of_wrong_dtype(logits, target)}"
+        )
+
+
 def check_weight(weight: object, C: int | None = None, rows: torch.Size | None = None) -> None:
     """Check class weights, by themselves where the number of classes and the target's shape are not known."""
     if weight is None:
         return
-    if not isinstance(weight, Tensor):
-        hint = hints.not_a_tensor("weight", weight)
-        raise TypeError(f"imae_ext: expected weight to be a Tensor, got {type(weight).__name__}{hint}")
-    if weight.layout is not torch.strided:
-        raise TypeError(f"imae_ext: expected weight to be dense, got {weight.layout}; pass weight.to_dense()")
+    expect_tensor("weight", weight)
+    assert isinstance(weight, Tensor)
+    expect_dense("weight", weight)
     if weight.dim() != 1 or C not in (None, len(weight)):
         hint = hints.weight_of_wrong_shape(weight, C, rows)
         raise ValueError(f"imae_ext: expected weight of shape ({C or 'C'},), got {tuple(weight.shape)}{hint}")
-    if weight.dtype not in FLOATS:
-        hint = "; pass weight.float()"
-        raise TypeError(f"imae_ext: expected weight of a floating dtype, got {weight.dtype}{hint}")
+    expect_floating("weight", weight)
 
 
 def check_sample_weight(sample_weight: object, target: Tensor) -> None:
     """Check the weights of the samples."""
     if sample_weight is None:
         return
-    if not isinstance(sample_weight, Tensor):
-        hint = hints.not_a_tensor("sample_weight", sample_weight)
-        raise TypeError(f"imae_ext: expected sample_weight to be a Tensor, got {type(sample_weight).__name__}{hint}")
+    expect_tensor("sample_weight", sample_weight)
+    assert isinstance(sample_weight, Tensor)
     if sample_weight.shape != target.shape:
         raise ValueError(
             f"imae_ext: expected sample_weight of shape {tuple(target.shape)}, a weight for each label, "
             f"got {tuple(sample_weight.shape)}"
         )
-    if sample_weight.dtype not in FLOATS:
-        hint = "; pass sample_weight.float()"
-        raise TypeError(f"imae_ext: expected sample_weight of a floating dtype, got {sample_weight.dtype}{hint}")
-    if sample_weight.device != target.device:
-        raise ValueError(
-            f"imae_ext: expected sample_weight on {target.device}, where the logits are, got {sample_weight.device}"
-            f"{hints.elsewhere('sample_weight')}"
-        )
+    expect_floating("sample_weight", sample_weight)
+    expect_device("sample_weight", sample_weight, target)
 
 
 def check_tensors(logits: object, target: object, weight: object, sample_weight: object = None) -> None:
     """Check types, dtypes, shapes and devices."""
     for name, value in (("logits", logits), ("target", target)):
-        if not isinstance(value, Tensor):
-            hint = hints.not_a_tensor(name, value)
-            raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}{hint}")
-        if value.layout is not torch.strided:
-            raise TypeError(f"imae_ext: expected {name} to be dense, got {value.layout}; pass {name}.to_dense()")
+        expect_tensor(name, value)
+        assert isinstance(value, Tensor)
+        expect_dense(name, value)
     assert isinstance(logits, Tensor) and isinstance(target, Tensor)
-    if logits.dtype not in FLOATS:
-        raise TypeError(
-            f"imae_ext: expected logits of dtype float64, float32, float16 or bfloat16, got {logits.dtype}"
-            f"{hints.logits_of_wrong_dtype(logits, target)}"
-        )
+    expect_logits(logits, target)
     if logits.dim() == 0:
         raise ValueError("imae_ext: expected logits of shape (N, C), (C,) or (N, C, d1, ...), got a scalar")
     classes = min(1, logits.dim() - 1)
@@ -129,17 +151,10 @@ def check_tensors(logits: object, target: object, weight: object, sample_weight:
     C = logits.shape[classes]
     if not 0 < C < 2**30:
         raise ValueError(f"imae_ext: expected 1 to 2**30 - 1 classes, got logits of shape {tuple(logits.shape)}")
-    if target.device != logits.device:
-        raise ValueError(
-            f"imae_ext: expected target on {logits.device}, where the logits are, got {target.device}"
-            f"{hints.elsewhere('target')}"
-        )
+    expect_device("target", target, logits)
     check_weight(weight, C, target.shape)
-    if isinstance(weight, Tensor) and weight.device != logits.device:
-        raise ValueError(
-            f"imae_ext: expected weight on {logits.device}, where the logits are, got {weight.device}"
-            f"{hints.elsewhere('weight')}"
-        )
+    if isinstance(weight, Tensor):
+        expect_device("weight", weight, logits)
     check_sample_weight(sample_weight, target)
 
 
@@ -209,141 +224,3 @@ def check(
     at_hand = target.device.type == "cpu" or os.environ.get("IMAE_EXT_DEBUG") == "1"
     if at_hand and _torch.has_values(target):
         check_labels(logits, target, ignore_index)
-
-
-def check_float(name: str, weight: object) -> None:
-    """Check weights that broadcast, by themselves."""
-    if weight is None:
-        return
-    if not isinstance(weight, Tensor):
-        hint = hints.not_a_tensor(name, weight)
-        raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(weight).__name__}{hint}")
-    if weight.dtype not in FLOATS:
-        hint = f"; pass {name}.float()"
-        raise TypeError(f"imae_ext: expected {name} of a floating dtype, got {weight.dtype}{hint}")
-
-
-def of_rows(sample_weight: Tensor | None, logits: Tensor) -> Tensor | None:
-    """Return weights (N,) of the samples of a binary loss so that they broadcast to the logits."""
-    if sample_weight is None or sample_weight.shape == logits.shape:
-        return sample_weight
-    return sample_weight.reshape(-1, *[1] * (logits.dim() - 1))
-
-
-def check_binary(logits: object, target: object, options: tuple[Any, ...]) -> None:
-    """Check what binary_robust_loss is given, all but the target's values."""
-    formula, weight, pos_weight, sample_weight, ignore_index, reduction = options
-    check_options(formula, reduction, ignore_index)
-    for name, value in (("logits", logits), ("target", target)):
-        if not isinstance(value, Tensor):
-            hint = hints.not_a_tensor(name, value)
-            raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}{hint}")
-    assert isinstance(logits, Tensor) and isinstance(target, Tensor)
-    if logits.dtype not in FLOATS:
-        raise TypeError(
-            f"imae_ext: expected logits of dtype float64, float32, float16 or bfloat16, got {logits.dtype}"
-            f"{hints.logits_of_wrong_dtype(logits, target)}"
-        )
-    if target.dtype not in (*FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
-        raise TypeError(f"imae_ext: expected target of bool, integers or floats, got {target.dtype}")
-    if target.shape != logits.shape:
-        raise ValueError(
-            f"imae_ext: expected target of the logits' shape {tuple(logits.shape)}, got {tuple(target.shape)}"
-            f"{hints.binary_target_of_wrong_shape(logits, target)}"
-        )
-    if isinstance(sample_weight, Tensor) and sample_weight.shape not in (logits.shape, logits.shape[:1]):
-        raise ValueError(
-            f"imae_ext: expected sample_weight of shape {tuple(logits.shape[:1])} or {tuple(logits.shape)}, "
-            f"got {tuple(sample_weight.shape)}"
-        )
-    for name, each in (("weight", weight), ("pos_weight", pos_weight), ("sample_weight", sample_weight)):
-        check_float(name, each)
-        if each is not None and name != "sample_weight" and not _broadcasts(each.shape, logits.shape):
-            raise ValueError(
-                f"imae_ext: expected {name} to broadcast to the logits' shape {tuple(logits.shape)}, "
-                f"got {tuple(each.shape)}"
-            )
-    for name, each in (("target", target), ("weight", weight), ("pos_weight", pos_weight)):
-        _check_device(name, each, logits)
-    _check_device("sample_weight", sample_weight, logits)
-    if target.device.type != "cpu" and os.environ.get("IMAE_EXT_DEBUG") == "1" and _torch.has_values(target):
-        check_amounts(target, ignore_index)
-
-
-def _check_device(name: str, tensor: Tensor | None, logits: Tensor) -> None:
-    if tensor is not None and tensor.device != logits.device:
-        raise ValueError(
-            f"imae_ext: expected {name} on {logits.device}, where the logits are, got {tensor.device}"
-            f"{hints.elsewhere(name)}"
-        )
-
-
-def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
-    if len(shape) > len(to):
-        return False
-    return all(a == 1 or a == b for a, b in zip(shape, to[len(to) - len(shape) :], strict=True))
-
-
-def check_amounts(target: Tensor, ignore_index: int) -> None:
-    """Check that every target of a binary loss is from 0 to 1 or ignored. Reads it, so on a GPU it waits for it."""
-    if target.dtype is torch.bool:
-        return
-    t = target.reshape(-1)
-    wrong = ~((t >= 0) & (t <= 1)) & (t != ignore_index)
-    if bool(wrong.any()):
-        at = int(wrong.int().argmax())
-        raise ValueError(
-            f"imae_ext: expected targets from 0 to 1 or ignore_index={ignore_index}, "
-            f"got {t[at].item()} at element {at} of target"
-        )
-
-
-def check_like(logits: Tensor, out: object) -> None:
-    """Check dtype, device and shape of a buffer for the gradient."""
-    if not isinstance(out, Tensor):
-        raise TypeError(f"imae_ext: expected out to be a Tensor, got {type(out).__name__}")
-    if out.layout is not torch.strided:
-        raise TypeError(f"imae_ext: expected out to be dense, got {out.layout}")
-    if (out.dtype, out.device, out.shape) != (logits.dtype, logits.device, logits.shape):
-        raise ValueError(
-            f"imae_ext: expected out like the logits, {logits.dtype} of shape {tuple(logits.shape)} "
-            f"on {logits.device}, got {out.dtype} of shape {tuple(out.shape)} on {out.device}"
-        )
-
-
-def check_out(logits: Tensor, out: Tensor) -> None:
-    """Check the buffer that value_and_grad is to write the gradient to."""
-    check_like(logits, out)
-    if out.requires_grad:
-        raise ValueError("imae_ext: expected an out that does not require a gradient; detach() it")
-    if _share_memory(logits, out):
-        raise ValueError("imae_ext: expected out to share no memory with the logits")
-    if not torch.compiler.is_compiling() and out.is_neg():  # which a graph cannot be told
-        raise ValueError("imae_ext: expected an out whose negative bit is not set; pass out.resolve_neg()")
-    if _overlaps_itself(out):
-        raise ValueError(f"imae_ext: expected out to have a place for each number, got strides {out.stride()}")
-
-
-def _share_memory(x: Tensor, y: Tensor) -> bool:
-    if torch.compiler.is_compiling():  # a traced tensor has no address
-        return False
-    begin, end = _extent(x)
-    other_begin, other_end = _extent(y)
-    return max(begin, other_begin) < min(end, other_end)
-
-
-def _extent(x: Tensor) -> tuple[int, int]:
-    """Return the addresses of the first byte and of that behind the last."""
-    if x.numel() == 0:
-        return 0, 0
-    last = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
-    return x.data_ptr(), x.data_ptr() + (last + 1) * x.element_size()
-
-
-def _overlaps_itself(x: Tensor) -> bool:
-    reach = 1
-    for stride, size in sorted((stride, size) for stride, size in zip(x.stride(), x.shape, strict=True) if size != 1):
-        if stride < reach:
-            return x.numel() > 0
-        reach += (size - 1) * stride
-    return False

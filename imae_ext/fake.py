@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.library import register_fake
 
-from .checks import check_like, check_tensors
+from .checks import check_tensors
+from .out_checks import check_like
 
 
 def _of_loss(logits: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import checks, devices, plain, soft
+from . import checks, devices, out_checks, plain, soft
 from ._extension import compiled
 from ._signature import explained
 from .distribution import statistics
@@ -141,7 +141,7 @@ def value_and_grad(
     if not soft.is_meant(logits, target):
         checks.check(logits, target, *options)
     if out is not None:
-        checks.check_out(logits, out)
+        out_checks.check_out(logits, out)
     with torch.inference_mode(False), torch.enable_grad():
         z, y = logits.detach().clone().requires_grad_(), target.clone()
         of_classes, of_rows = (None if w is None else w.detach().clone() for w in (weight, sample_weight))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from . import _torch, checks, reference
+from . import _torch, checks, out_checks, reference
 from .checks import REDUCTIONS
 from .formulas import Formula, unpack
 
@@ -226,20 +226,20 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
     if _compiling():  # what is refused while tracing can be said; later, it could not
         checks.check(logits, target, *options)
         if out is not None:
-            checks.check_out(logits, out)
+            out_checks.check_out(logits, out)
     try:
         logits = logits.detach()
         arguments = _arguments(logits, target, options)
         if reduction == "normalized":
             if out is not None:
-                checks.check_out(logits, out)
+                out_checks.check_out(logits, out)
             value, *rows = _forward_save(*arguments)
             grad = _backward(logits, target, *rows, torch.ones_like(value), ignore_index)
             return value, grad if out is None else out.copy_(grad)
         if out is None:
             return cast(Pair, _forward_backward(*arguments))
         if out.requires_grad:
-            checks.check_out(logits, out)
+            out_checks.check_out(logits, out)
         if _compiling():  # a graph cannot be told whether out shares the logits' memory: then, too, this is right
             value, grad = _forward_backward(*arguments)
             return value, out.copy_(grad)
@@ -251,7 +251,7 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
         if out is None:
             _ask_for_memory(logits)
         else:
-            checks.check_out(logits, out)
+            out_checks.check_out(logits, out)
         raise
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from . import _torch, checks, reference
+from . import _torch, checks, out_checks, reference
 from .formulas import Formula
 from .reference import Row
 
@@ -274,7 +274,7 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
     options = checks.plain(options)
     checks.check(logits, target, *options)
     if out is not None:
-        checks.check_like(logits, out) if torch.compiler.is_compiling() else checks.check_out(logits, out)
+        out_checks.check_like(logits, out) if torch.compiler.is_compiling() else out_checks.check_out(logits, out)
     with torch.no_grad():
         call = _Call(logits.detach(), target, options, out)
         loss = call.loss(with_gradient=True)

@@ -24,7 +24,8 @@ from torch.nn.functional import logsigmoid
 
 from . import _torch
 from . import formulas as f
-from .checks import as_label, check, check_amounts, check_binary, not_ignored, of_rows
+from .binary_checks import check_amounts, check_binary, of_rows
+from .checks import as_label, check, not_ignored
 from .stats import RowStats
 
 

@@ -1,9 +1,9 @@
 """Plants each fault of both lists in a copy of the project and demands that a test fails: make faults.
 
-tests/mutation/faults.py has the faults of C++ and Python, tests/simt/faults.py those of the CUDA kernels. The copy has
-the kernels of the baseline instruction set only, unoptimised; ninja recompiles only what a fault touches. The CUDA
-kernels run in the emulator. Tests that fail without any fault are left out. Exits with 1 if a fault is not noticed,
-does not apply or does not build.
+tests/mutation/faults.py lists the faults of C++ and Python, tests/simt/faults.py those of the CUDA kernels. The copy
+has the kernels of the baseline instruction set only, unoptimised; ninja recompiles only what a fault touches. The
+CUDA kernels run in the emulator. Tests that fail without any fault are left out. Exits with 1 if a fault is not
+noticed, does not apply or does not build.
 
     make faults                           all of them, about an hour on two cores
     make faults ARGS="offset imae_ext/"   those whose description or file has one of the words

@@ -38,7 +38,8 @@ struct Batch {
 };
 
 template <class Job>
-__global__ void __launch_bounds__(kStridedThreads) strided_kernel(const __grid_constant__ Job job) {
+__global__ void __launch_bounds__(kStridedThreads, kResidentThreads<typename Job::S> / kStridedThreads)
+    strided_kernel(const __grid_constant__ Job job) {
   using T = typename Job::T;
   using S = typename Job::S;
   const auto& rows = job.rows;

@@ -5,7 +5,7 @@
 
 namespace imae {
 
-// Threads on an SM that a kernel's registers must allow. Left to itself, the compiler spills to allow more.
+// Threads on an SM that a kernel's registers must allow; a guess. Left to itself, the compiler spills to allow more.
 template <class S>
 constexpr int kResidentThreads = sizeof(S) == 8 ? 512 : 768;
 

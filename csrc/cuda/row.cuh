@@ -9,6 +9,7 @@
 
 namespace imae {
 
+// Threads of a block: a guess.
 template <int kLanes>
 constexpr int kRowThreads = kLanes <= 32 ? 256 : kLanes;
 template <class S, int kLanes>

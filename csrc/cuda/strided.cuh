@@ -6,9 +6,9 @@
 
 namespace imae {
 
-constexpr int kStridedThreads = 128;
-constexpr int kBatch = 8;           // loads on their way at once
-constexpr int kSome = 32 * kBatch;  // classes that are added up at once: no sum has many terms
+constexpr int kStridedThreads = 128;  // a guess
+constexpr int kBatch = 8;             // loads on their way at once; a guess
+constexpr int kSome = 32 * kBatch;    // classes that are added up at once: no sum has many terms
 
 // kBatch classes of one position, from `begin` on; -infinity where there is none.
 template <class T>

@@ -54,6 +54,16 @@ def has_values(x: Tensor) -> bool:
     return not active and (not missing or type(x) in (Tensor, torch.nn.Parameter))
 
 
+def is_one(x: Tensor) -> bool:
+    """Whether a scalar is known to be 1 without waiting for a device: a ninth of what an operator takes to look."""
+    return type(x) is Tensor and x.is_cpu and not torch.compiler.is_compiling() and _modes() == 0 and x.item() == 1
+
+
+def call_of(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what an operator calls, without its Python: a tenth of a small call."""
+    return getattr(operator, "_op", operator)
+
+
 def apply_of(function: type[torch.autograd.Function]) -> Callable[..., Any]:
     """Return Function.apply without what it does for torch.func's transforms: a seventh of a small call."""
     return getattr(super(torch.autograd.Function, function), "apply", function.apply)

@@ -21,9 +21,9 @@ from .head_targets import Inputs, rows_of
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]  # of input, linear_weight and linear_bias
 Wanted = tuple[bool, bool, bool]  # which of them
 
-# A chunk's logits: a fifth of all, within these bounds. Fewer rows make the products slow and read the head's weight
-# and its gradient more often; more rows take memory and leave the caches.
-LEAST_BYTES, MOST_BYTES, LEAST_ROWS = 8 << 20, 64 << 20, 128
+# A chunk's logits: a quarter of all if that is small, else a fifth, within these bounds. Fewer rows make the products
+# slow and read the head's weight and its gradient more often; more rows take memory and leave the caches.
+LEAST_BYTES, SMALL_BYTES, MOST_BYTES, LEAST_ROWS = 8 << 20, 16 << 20, 64 << 20, 128
 # Where bfloat16 products are added up in float32 one after another: a part stays in a core's cache.
 PART_BYTES = 1 << 20
 
@@ -43,7 +43,8 @@ def rows_of_a_chunk(N: int, C: int, D: int, itemsize: int) -> int:
     """Choose how many rows to take at a time, so that all chunks are of nearly one size."""
     row = C * itemsize
     most = max(MOST_BYTES, N * D * itemsize)  # there is room for another tensor like the input
-    rows = max(min(max(-(-N // 5) * row, LEAST_BYTES), most) // row, min(LEAST_ROWS, -(-N // 5)), 1)
+    wished = max(-(-N // 5) * row, min(-(-N // 4) * row, SMALL_BYTES), LEAST_BYTES)
+    rows = max(min(wished, most) // row, min(LEAST_ROWS, -(-N // 5)), 1)
     return -(-N // -(-N // rows)) if N else 1
 
 

@@ -247,8 +247,8 @@ IMAE_HD typename M::Real bounded_part(const Row<M>& x, const Expansion<typename 
   return M::select(x.p >= M::set(S(0.5)), upper, lower);
 }
 
-// log((r + d) / (p d)), by one logarithm: of 1 + exp(-u) (1 + 1/d). Where M knows -log p already, as of classes that are
-// no top class (csrc/dense.h), it is part of the sum.
+// log((r + d) / (p d)), by one logarithm: of 1 + exp(-u) (1 + 1/d). Where M knows -log p already, as of classes that
+// are no top class (csrc/dense.h), it is part of the sum.
 template <class M>
 IMAE_HD typename M::Real fading(const Row<M>& x, typename M::Scalar d) {
   using S = typename M::Scalar;

@@ -68,6 +68,29 @@ IMAE_INLINE void gather_amounts(S* to, const Binary& b, int64_t first, int64_t c
   }
 }
 
+// The sum of the sample weights of the elements that count, to divide a mean by.
+template <class S>
+void count_amounts(const GroupedBinary& b, int64_t begin, int64_t end) {
+  using V = Vector<S>;
+  constexpr int64_t kPart = kGathered<S>;
+  alignas(64) S t[kPart], of_sample[kPart];
+  for (int64_t i = begin; i < end; ++i) {
+    BinarySums sums;
+    const int64_t last = (i + 1) * kBinaryGroup < b.count ? (i + 1) * kBinaryGroup : b.count;
+    for (int64_t first = i * kBinaryGroup; first < last; first += kPart) {
+      const int64_t count = last - first < kPart ? last - first : kPart;
+      gather_amounts(t, b, first, count);
+      gather_spread(of_sample, b.sample_weight, first, count);
+      for (int64_t k = count; k % V::kLanes != 0; ++k) t[k] = -1;
+      typename V::Real sum{};
+      for (int64_t k = 0; k < count; k += V::kLanes)
+        sum += V::select(load(t + k) == S(-1), typename V::Real{}, weights_at(of_sample, b.sample_weight, k));
+      sums.targets += reduce_one<V::kLanes>(sum, Plus{});
+    }
+    b.sums[i] = sums;
+  }
+}
+
 // The others' sum of -log p_j is that of the one other class.
 template <class S>
 struct AtMargins {
@@ -127,9 +150,7 @@ class BinaryPart {
   }
 
  private:
-  IMAE_INLINE Real weight(int k) const {
-    return weights_at(e_.weight, b_.weight, k * kLanes) * of_sample(k);
-  }
+  IMAE_INLINE Real weight(int k) const { return weights_at(e_.weight, b_.weight, k * kLanes) * of_sample(k); }
   IMAE_INLINE Real of_sample(int k) const { return weights_at(e_.sample_weight, b_.sample_weight, k * kLanes); }
   IMAE_INLINE Real pos_weight(int k) const { return weights_at(e_.pos_weight, b_.pos_weight, k * kLanes); }
   IMAE_INLINE auto counts(int k) const { return load(e_.t + k * kLanes) != S(-1); }

@@ -234,6 +234,12 @@ struct Max {
     return x > y ? x : y;
   }
 };
+struct Min {
+  template <class X>
+  IMAE_INLINE X operator()(X x, X y) const {
+    return x < y ? x : y;
+  }
+};
 struct Plus {
   template <class X>
   IMAE_INLINE X operator()(X x, X y) const {

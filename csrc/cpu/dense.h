@@ -1,273 +1,472 @@
-// Targets with an amount of every class, on a CPU: a row at a time, vectors along its classes. The row, its amounts and
-// exponentials lie in scratch memory, padded to whole vectors with classes that have neither probability nor amount.
+// Targets with an amount of every class, on a CPU: vectors run along the classes, and some rows are read, evaluated and
+// written together while they are in a near cache. What a row needs once, for its top class, has a lane for each row.
+//
+// Exponentials are relative to the top class, which is known after a first sweep. A row of which the others' sum then
+// comes near the end of float's range is read again, relative to the largest of the others.
 #pragma once
 #include "../dense.h"
 #include "elements.h"
 #include "evaluate.h"
+#include "group.h"
 #include "instruction_sets.h"
 #include "isa.h"
 #include "simd.h"
 
 namespace imae::IMAE_ISA {
 
+// The arithmetic of classes that are no top class: their -log p comes without a logarithm of its own.
 template <class S>
-class DenseRow {
+struct OthersMath : Vector<S> {
+  static constexpr bool kKnowsLogP = true;
+};
+
+template <class S>
+struct AtOthers {
+  using M = OthersMath<S>;
+  using Real = typename M::Real;
+  const Real *p, *nlp, *rest;
+  S C;
+  IMAE_INLINE Row<M> operator()(int k) const {
+    Row<M> x;
+    x.p = p[k];
+    x.r = S(1) - x.p;
+    x.nlp = nlp[k];
+    x.nlr = -M::log1p(-x.p);
+    x.u = x.nlr - x.nlp;
+    x.odds = x.p / x.r;
+    x.rest = C == 2 ? x.nlr : rest[k];
+    x.C = C;
+    return x;
+  }
+};
+
+// A sum of many parts: what the additions round off is added up, too, in long rows.
+template <class V>
+struct LongSum {
+  using Real = typename V::Real;
+  Real sum{}, off{};
+  IMAE_INLINE void add(Real part) {
+    const Real all = sum + part, added = all - sum, lost = (sum - (all - added)) + (part - added);
+    off += V::select(lost == lost, lost, Real{});  // NaN if the sum is infinite
+    sum = all;
+  }
+  IMAE_INLINE Real all() const { return sum + off; }
+};
+
+template <class T>
+class DenseRows {
+  using S = ScalarOf<T>;
   using V = Vector<S>;
   using Real = typename V::Real;
   using Int = typename V::Int;
+  using Ints = typename V::Ints;
   static constexpr int kLanes = V::kLanes;
-  static constexpr int64_t kAtOnce = 32 * kLanes;  // classes that are added up in S; no sum has many terms
+  static constexpr int64_t kNear = 16 * 1024;  // bytes of exponentials
+  static constexpr int64_t kAtOnce = 64;       // vectors that are added up without more ado
 
  public:
-  explicit DenseRow(const Dense& d)
+  explicit DenseRows(const Dense& d)
       : d_(d),
-        padded_((d.C + kLanes - 1) / kLanes * kLanes),
-        memory_(static_cast<S*>(std::aligned_alloc(64, (4 * padded_ * sizeof(S) + 63) / 64 * 64))),
-        z_(memory_),
-        t_(z_ + padded_),
-        e_(t_ + padded_),
-        h_(e_ + padded_) {
+        slots_((d.C + kLanes - 1) / kLanes),
+        whole_(d.C / kLanes),
+        tail_(d.C < kLanes ? 0 : d.C - kLanes),
+        new_(d.C < kLanes ? V::iota() < static_cast<Int>(d.C) : V::iota() >= static_cast<Int>(slots_ * kLanes - d.C)),
+        share_(1 - static_cast<S>(d.smoothing)),
+        to_each_(static_cast<S>(d.smoothing) / static_cast<S>(d.C)) {
+    const int64_t fit = kNear / (slots_ * int64_t(sizeof(Real)));
+    rows_ = static_cast<int>(fit < 1 ? 1 : fit < kLanes ? fit : kLanes);
+    memory_ = static_cast<S*>(std::aligned_alloc(64, (2 * rows_ * slots_ * sizeof(Real) + 63) / 64 * 64));
+    e_ = memory_;
+    h_ = memory_ + rows_ * slots_ * kLanes;
     f_.formula = d.formula;
     f_.C = d.C;
     for (int i = 0; i < formula().term_count; ++i) {
       only_cce_ = only_cce_ && formula().term[i].formula == FormulaId::kCCE;
       coefficient_ += formula().term[i].coefficient;
     }
+    of_class_ = static_cast<const S*>(d.class_weight);
+    if (!of_class_ || d.C >= kLanes) return;
+    for (int j = 0; j < kLanes; ++j) padded_weight_[j] = j < d.C ? of_class_[j] : S(0);
+    of_class_ = padded_weight_;
   }
-  DenseRow(const DenseRow&) = delete;
-  ~DenseRow() { std::free(memory_); }
+  DenseRows(const DenseRows&) = delete;
+  ~DenseRows() { std::free(memory_); }
   bool ready() const { return memory_ != nullptr; }
 
-  // Value and example weight, and the coefficients of the gradient; false where there is no amount of any class.
-  template <class T>
-  bool read(const T* logits, const S* target) {
-    if (!read_amounts(target)) return false;
-    for (int64_t k = 0; k < padded_; k += kLanes)
-      if (k + kLanes <= d_.C)
-        store(z_ + k, load(logits + k));
+  // Rows [begin, end).
+  void run(int64_t begin, int64_t end, bool wants_example_weights, BinarySums& sums) {
+    for (first_ = begin; first_ < end; first_ += rows_) {
+      count_ = static_cast<int>(end - first_ < rows_ ? end - first_ : rows_);
+      point_at_rows();
+      if (only_cce_ && !wants_example_weights)
+        cross_entropy();
+      else if (formula().needs_all_logits)
+        any_formula<true>();
       else
-        for (int64_t j = k; j < padded_; ++j) z_[j] = j < d_.C ? load_one(logits + j) : -V::infinity();
-    find_top();
-    exponentiate();
-    evaluate_top();
-    if (only_cce_)
-      evaluate_others([this](int64_t k, Real t, Sums& sums)
-                          __attribute__((always_inline)) { cross_entropy(k, t, sums); });
-    else
-      evaluate_others([this](int64_t k, Real t, Sums& sums)
-                          __attribute__((always_inline)) { any_formula(k, t, sums); });
-    return true;
-  }
-  template <class T>
-  void write(T* grad, S factor) const {
-    const S along_e = A_ * r_m_ * inverse_ + a_m_, all = B_ + b_m_;
-    const auto g = [&](int64_t k) __attribute__((always_inline)) {
-      return (load(e_ + k) * along_e + (load(h_ + k) + all)) * factor;
-    };
-    int64_t k = 0;
-    for (; k + kLanes <= d_.C; k += kLanes) store(grad + k, g(k));
-    if (k < d_.C) {
-      const Real last = g(k);
-      for (int64_t j = k; j < d_.C; ++j) store_one(grad + j, last[j - k]);
+        any_formula<false>();
+      finish(sums);
     }
-    store_one(grad + m_, (p_m_ * A_ + B_ + g_m_) * factor);
   }
-  S value = 0, example_weight = 0;
 
  private:
-  struct Sums {
-    Real value, example_weight, A, B;
+  enum What { kCrossEntropy, kMargins, kAllLogits };  // of what a sweep finds the sums
+  struct Found {
+    Real exp, ties, others, at_top, along;  // sums: of exponentials, tops, amounts, and amounts times logits
+    Real plain, masked;                     // of logits; how many are -infinity
+    Ints first_top, any;                    // the first top class; bits of the amounts
   };
   const Combination<S>& formula() const { return d_.formula->template as<S>(); }
 
-  // Entries from k on, 0 behind the last.
-  IMAE_INLINE Real part(const S* from, int64_t k) const {
-    if (k + kLanes <= d_.C) return load(from + k);
-    Real x{};
-    for (int64_t j = k; j < d_.C; ++j) x[j - k] = from[j];
-    return x;
-  }
-
-  bool read_amounts(const S* target) {
-    const S e = static_cast<S>(d_.smoothing), rest = e / static_cast<S>(d_.C);
-    const S* of_class = static_cast<const S*>(d_.class_weight);
-    bool any = false;
-    for (int64_t k = 0; k < padded_; k += kLanes) {
-      Real t = part(target, k);
-      if (e != 0) t = (1 - e) * t + rest;
-      if (of_class) t *= part(of_class, k);
-      if (k + kLanes > d_.C) t = V::select(V::iota() < static_cast<Int>(d_.C - k), t, Real{});
-      store(t_ + k, t);
-      any = any || !all_lanes(t == Real{});
+  // Rows that are shorter than a vector are copied, and filled up.
+  void point_at_rows() {
+    const S* of_row = static_cast<const S*>(d_.sample_weight);
+    for (int l = 0; l < kLanes; ++l) {
+      weight_[l] = l >= count_ ? S(0) : of_row ? of_row[first_ + l] : S(1);
+      live_.at[l] = l < count_ && weight_[l] != 0 ? -1 : 0;
+      if (l >= count_) continue;
+      z_[l] = static_cast<const T*>(d_.logits) + (first_ + l) * d_.C;
+      t_[l] = static_cast<const S*>(d_.target) + (first_ + l) * d_.C;
+      if (d_.C >= kLanes) continue;
+      for (int j = 0; j < kLanes; ++j) {
+        if (j < d_.C)
+          padded_z_[l][j] = z_[l][j];
+        else
+          store_one(&padded_z_[l][j], -V::infinity());
+        padded_t_[l][j] = j < d_.C ? t_[l][j] : S(0);
+      }
+      z_[l] = padded_z_[l];
+      t_[l] = padded_t_[l];
     }
-    return any;
   }
 
-  S maximum() const {
+  // f(slot, class where it begins, std::true_type if only the lanes of new_ count)
+  template <class F>
+  IMAE_INLINE void each_slot(int64_t begin, int64_t end, F f) const {
+    for (int64_t k = begin; k < (end < whole_ ? end : whole_); ++k) f(k, k * kLanes, std::false_type{});
+    if (end > whole_) f(whole_, tail_, std::true_type{});
+  }
+  IMAE_INLINE Real amounts(const S* t, int64_t at) const {
+    const Real amount = load(t + at) * share_ + to_each_;
+    return of_class_ ? amount * load(of_class_ + at) : amount;
+  }
+  IMAE_INLINE S amount(int l, int64_t k) const {
+    return (t_[l][k] * share_ + to_each_) * (of_class_ ? of_class_[k] : S(1));
+  }
+  template <bool kTail>
+  IMAE_INLINE Real only_new(Real x) const {
+    return kTail ? V::select(new_, x, Real{}) : x;
+  }
+  IMAE_INLINE S* exponentials(int l) const { return e_ + l * slots_ * kLanes; }
+  IMAE_INLINE S* own(int l) const { return h_ + l * slots_ * kLanes; }
+
+  S find_top(int l) const {
     Real top = V::set(-V::infinity());
-    for (int64_t k = 0; k < padded_; k += kLanes) top = V::max(load(z_ + k), top);
+    const T* z = z_[l];
+    each_slot(0, slots_,
+              [&](int64_t, int64_t at, auto) __attribute__((always_inline)) { top = V::max(load(z + at), top); });
     return reduce_one<kLanes>(top, Max{});
   }
-  // Takes the first of the largest out of the row.
-  void find_top() {
-    const S top = maximum();
-    m_ = 0;
-    for (int64_t k = 0; k < padded_; k += kLanes) {
-      if (all_lanes(load(z_ + k) != top)) continue;
-      for (m_ = k; z_[m_] != top;) ++m_;
-      break;
-    }
-    if (m_ >= d_.C) m_ = 0;  // nothing but -infinity
-    z_m_ = z_[m_];
-    t_m_ = t_[m_];
-    z_[m_] = -V::infinity();
-    t_[m_] = 0;
-    const S of_others = maximum();
-    shift_ = of_others == -V::infinity() ? S(0) : of_others;
-  }
 
-  void exponentiate() {
-    double exp = 0, plain = 0;
-    Int masked = 0;
-    for (int64_t begin = 0; begin < padded_; begin += kAtOnce) {
-      const int64_t end = begin + kAtOnce < padded_ ? begin + kAtOnce : padded_;
-      Real some{}, some_plain{};
-      typename V::Ints without{};
-      for (int64_t k = begin; k < end; k += kLanes) {
-        const Real x = load(z_ + k) - shift_, e = V::exp_sweep(x);
-        const auto none = x == V::set(-V::infinity());
-        store(z_ + k, x);
-        store(e_ + k, e);
-        some += e;
-        some_plain += V::select(none, Real{}, x);
-        without += none;
+  template <What kWhat>
+  IMAE_INLINE void add_up(int l, int64_t begin, int64_t end, S top_logit, S less, Found& found) const {
+    const T* z = z_[l];
+    const S* t = t_[l];
+    S* to = exponentials(l);
+    const Real top = V::set(top_logit), shift = V::set(less);
+    Found some = found;
+    each_slot(begin, end, [&, z, t, to, top, shift](int64_t k, int64_t at, auto tail) __attribute__((always_inline)) {
+      constexpr bool kTail = decltype(tail)::value;
+      const Real z_k = load(z + at), x = z_k - shift, e = V::exp_sweep(x), amount = only_new<kTail>(amounts(t, at));
+      Ints is_top = z_k == top;
+      if (kTail) is_top &= new_;
+      store(to + k * kLanes, e);
+      const auto not_top = [=](Real y) __attribute__((always_inline)) { return V::select(is_top, Real{}, y); };
+      some.exp += not_top(only_new<kTail>(e));
+      some.ties += V::select(is_top, V::set(1), Real{});
+      const Ints index = V::iota() + static_cast<Int>(at);
+      some.first_top = is_top & (index < some.first_top) ? index : some.first_top;
+      some.any |= V::real_to_bits(amount);
+      if constexpr (kWhat == kCrossEntropy) {
+        const Real of_other = not_top(amount);
+        some.others += of_other;
+        some.at_top += V::select(is_top, amount, Real{});
+        some.along += V::select(of_other == Real{}, Real{}, of_other * x);
+      } else if constexpr (kWhat == kAllLogits) {
+        const auto infinite = x == V::set(-V::infinity());
+        some.plain += not_top(only_new<kTail>(V::select(infinite, Real{}, x)));
+        some.masked += not_top(only_new<kTail>(V::select(infinite, V::set(1), Real{})));
       }
-      exp += reduce_one<kLanes>(some, Plus{});
-      plain += reduce_one<kLanes>(some_plain, Plus{});
-      masked -= reduce_one<kLanes>(without, Plus{});
+    });
+    found = some;
+  }
+
+  template <What kWhat>
+  IMAE_INLINE Found read(int l, S top, S shift) const {
+    const Found nothing{{}, {}, {}, {}, {}, {}, {}, V::set_int(std::numeric_limits<Int>::max()), {}};
+    Found found = nothing;
+    if (slots_ <= kAtOnce) {
+      add_up<kWhat>(l, 0, slots_, top, shift, found);
+      return found;
     }
-    sum_exp_ = static_cast<S>(exp);
-    plain_ = static_cast<S>(plain);
-    masked_ = static_cast<int64_t>(masked) - (padded_ - d_.C) - 1;  // without the padding and the top class itself
-  }
-
-  void evaluate_top() {
-    const bool none = sum_exp_ == 0;
-    inverse_ = none ? S(0) : 1 / sum_exp_;
-    const S nan = std::numeric_limits<S>::quiet_NaN(), infinity = V::infinity(), C1 = static_cast<S>(d_.C - 1);
-    log_sum_ = V::log(V::set(sum_exp_))[0];
-    const S u = z_m_ == infinity ? nan : (z_m_ - shift_) - log_sum_;
-    const Row<V> x = row_of_margin<V>(V::set(u));
-    p_m_ = u != u ? nan : x.p[0];
-    r_m_ = u != u ? nan : x.r[0];
-    nlr_m_ = u != u ? nan : x.nlr[0];
-    const S to_each = log_sum_ + nlr_m_;
-    // -log p_j of all classes that have any probability, added up
-    sum_nlp_ = x.nlp[0] + (none ? S(0) : (C1 - static_cast<S>(masked_)) * to_each - plain_);
-    value = example_weight = a_m_ = b_m_ = g_m_ = 0;
-    if (t_m_ == 0) return;
-    Outcome<V> o;
-    const S plain = masked_ > 0 ? -infinity : plain_;
-    evaluate_group<true, S>(f_, {V::set(shift_), V::set(sum_exp_), V::set(plain), V::set(z_m_)}, o);
-    value = t_m_ * o.value[0];
-    example_weight = t_m_ * o.example_weight[0];
-    a_m_ = t_m_ * o.a[0];
-    b_m_ = t_m_ * o.b[0];
-    g_m_ = t_m_ * o.g_y[0];
-  }
-
-  template <class Evaluate>
-  IMAE_INLINE void evaluate_others(Evaluate evaluate) {
-    double sum[4] = {};
-    for (int64_t begin = 0; begin < padded_; begin += kAtOnce) {
-      const int64_t end = begin + kAtOnce < padded_ ? begin + kAtOnce : padded_;
-      Sums some{};
-      for (int64_t k = begin; k < end; k += kLanes) {
-        const Real t = load(t_ + k);
-        if (all_lanes(t == Real{}))
-          store(h_ + k, Real{});
-        else
-          evaluate(k, t, some);
-      }
-      const Real* part[] = {&some.value, &some.example_weight, &some.A, &some.B};
-      for (int i = 0; i < 4; ++i) sum[i] += reduce_one<kLanes>(*part[i], Plus{});
+    LongSum<V> sum[7];
+    for (int64_t begin = 0; begin < slots_; begin += kAtOnce) {
+      Found part = nothing;
+      add_up<kWhat>(l, begin, begin + kAtOnce < slots_ ? begin + kAtOnce : slots_, top, shift, part);
+      const Real* each[] = {&part.exp, &part.ties, &part.others, &part.at_top, &part.along, &part.plain, &part.masked};
+      for (int i = 0; i < 7; ++i) sum[i].add(*each[i]);
+      found.any |= part.any;
+      found.first_top = part.first_top < found.first_top ? part.first_top : found.first_top;
     }
-    value += static_cast<S>(sum[0]);
-    example_weight += static_cast<S>(sum[1]);
-    A_ = static_cast<S>(sum[2]);
-    B_ = static_cast<S>(sum[3]);
+    return {sum[0].all(), sum[1].all(), sum[2].all(),    sum[3].all(), sum[4].all(),
+            sum[5].all(), sum[6].all(), found.first_top, found.any};
   }
 
-  IMAE_INLINE Real log_p(int64_t k) const {
-    const Real x = load(z_ + k);
-    const Real y = (x - log_sum_) - nlr_m_;
-    return V::select(x == V::set(-V::infinity()), nlr_m_ == nlr_m_ ? x : V::set(nlr_m_), y);
+  // Statistics of all rows, a lane for each.
+  template <What kWhat>
+  void read_rows() {
+    Real sums[7][kLanes];
+    Ints first[kLanes];
+    for (int l = 0; l < kLanes; ++l) {
+      for (auto& sum : sums) sum[l] = Real{};
+      first[l] = Ints{};
+      top_[l] = 0;
+      if (!live_.at[l]) continue;
+      top_[l] = find_top(l);
+      keep(l, read<kWhat>(l, top_[l], top_[l]), sums, first);
+    }
+    shift_ = top_;
+    gather(sums, first);
+    const Ints narrow = (sum_exp_ < S(0x1p-80)) & live_.all();
+    for (int l = 0; !all_lanes(narrow == 0) && l < count_; ++l) {
+      if (!narrow[l]) continue;
+      read_again<kWhat>(l);
+    }
+    if constexpr (kWhat == kCrossEntropy) of_others_ += at_top_ - t_m_;  // of other tops: a tie
+    describe_tops();
+  }
+  void keep(int l, const Found& f, Real (*sums)[kLanes], Ints* first) {
+    const Real each[] = {f.exp, f.ties, f.others, f.at_top, f.along, f.plain, f.masked};
+    for (int i = 0; i < 7; ++i) sums[i][l] = each[i];
+    first[l] = f.first_top;
+    if (all_lanes((f.any & std::numeric_limits<Int>::max()) == 0)) live_.at[l] = 0;
+  }
+  void gather(Real (*sums)[kLanes], Ints* first) {
+    const auto in_lanes = [](Real* of) __attribute__((always_inline)) { return reduce_each<kLanes>(of, Plus{}); };
+    const Real ties = in_lanes(sums[1]);
+    sum_exp_ = in_lanes(sums[0]) + (ties - S(1));
+    sum_exp_ = V::select(V::isinf(top_), V::set(std::numeric_limits<S>::quiet_NaN()), sum_exp_);
+    of_others_ = in_lanes(sums[2]);
+    at_top_ = in_lanes(sums[3]);
+    along_ = in_lanes(sums[4]);
+    plain_ = in_lanes(sums[5]);
+    masked_ = in_lanes(sums[6]);
+    m_ = reduce_each<kLanes>(first, Min{});
+    m_ = m_ < static_cast<Int>(d_.C) ? m_ : Ints{};  // of a row of NaN
+    for (int l = 0; l < kLanes; ++l) t_m_[l] = live_.at[l] ? amount(l, m_[l]) : S(0);
+  }
+  // Relative to the others' largest logit. There is one top class.
+  template <What kWhat>
+  void read_again(int l) {
+    S largest = -V::infinity();
+    for (int64_t k = 0; k < d_.C; ++k) {
+      const S z = load_one(z_[l] + k);
+      if (k != m_[l] && z > largest) largest = z;
+    }
+    shift_[l] = largest == -V::infinity() ? S(0) : largest;
+    const Found f = read<kWhat>(l, top_[l], shift_[l]);
+    sum_exp_[l] = reduce_one<kLanes>(f.exp, Plus{});
+    along_[l] = reduce_one<kLanes>(f.along, Plus{});
+    plain_[l] = reduce_one<kLanes>(f.plain, Plus{});
+  }
+  // p_j is e_j times to_p_, -log p_j is log_all_ - (z_j - shift_)
+  void describe_tops() {
+    const auto none = sum_exp_ == Real{}, by_top = shift_ == top_;
+    const Real log_sum = V::log(sum_exp_), u = (top_ - shift_) - log_sum, nan = sum_exp_;
+    const auto known = u == u;
+    top_class_ = row_of_margin<V>(u);
+    for (Real* x : {&top_class_.p, &top_class_.r, &top_class_.nlp, &top_class_.nlr}) *x = V::select(known, *x, nan);
+    log_all_ = V::select(by_top, top_class_.nlp, V::select(none, Real{}, log_sum + top_class_.nlr));
+    to_p_ = V::select(by_top, top_class_.p, V::select(none, Real{}, top_class_.r / sum_exp_));
   }
 
-  // Its a / r is 1, and p_j t_j a_j / r_j - t_j g_j is t_j.
-  IMAE_INLINE void cross_entropy(int64_t k, Real t, Sums& sums) {
-    const Real some = t * coefficient_, p = load(e_ + k) * (r_m_ * inverse_);
-    sums.value -= V::select(t == Real{}, Real{}, some * log_p(k));
-    sums.example_weight += some * (1 - p) * S(2);
-    sums.A += some;
-    store(h_ + k, -some);
+  void cross_entropy() {
+    read_rows<kCrossEntropy>();
+    const S c = coefficient_;
+    value_ = c * (product<V>(t_m_, top_class_.nlp) + (of_others_ * log_all_ - along_));
+    example_weight_ = Real{};
+    if (!d_.grad) return;
+    const Real f = c * factors();
+    const Real of_e = (of_others_ + t_m_) * to_p_ * f;
+    const Real of_top = (of_others_ * top_class_.p - product<V>(t_m_, top_class_.r)) * f;
+    for (int l = 0; l < count_; ++l) {
+      const S *e = exponentials(l), *t = t_[l];
+      const S a = of_e[l], b = f[l];
+      write(l, of_top[l], [=, this](int64_t k, int64_t at) __attribute__((always_inline)) {
+        return load(e + k * kLanes) * a - amounts(t, at) * b;
+      });
+    }
   }
 
-  IMAE_INLINE void any_formula(int64_t k, Real t, Sums& sums) {
+  // What is gathered of the classes with an amount until there is enough to evaluate.
+  struct Batch {
+    int count = 0;
+    Real p[kMany], nlp[kMany], rest[kMany], t[kMany];
+    int row[kMany];
+    int64_t slot[kMany];
+  };
+  template <bool kAll>
+  void any_formula() {
+    read_rows<kAll ? kAllLogits : kMargins>();
+    Outcome<V> top;
+    const Real plain = V::select(masked_ > Real{}, V::set(-V::infinity()), plain_);
+    evaluate_group<kAll, S>(f_, {shift_, sum_exp_, plain, top_}, top);
+    for (auto& sum : others_)
+      for (auto& row : sum) row = {};
     const S C1 = static_cast<S>(d_.C - 1);
-    const Real log_p_k = log_p(k), p = load(e_ + k) * (r_m_ * inverse_), r = 1 - p, log_r = V::log1p(-p);
-    const auto none = log_p_k == V::set(-V::infinity()), no_amount = t == Real{};
-    Statistics<Real> found{Real{}, V::set(1), Real{}, V::select(none, log_p_k, log_p_k - log_r)};
-    if (d_.C > 2) {  // so that evaluate() finds the others' sum of -log p_j
-      const S all = masked_ > 0 ? V::infinity() : sum_nlp_, without = masked_ > 1 ? V::infinity() : sum_nlp_;
-      found.sum = -C1 * log_r - V::select(none, V::set(without), V::set(all) + V::select(none, Real{}, log_p_k));
+    const Real sum_nlp = top_class_.nlp + V::select(sum_exp_ == Real{}, Real{}, (C1 - masked_) * log_all_ - plain_);
+    for (int l = 0; l < count_; ++l)
+      if (live_.at[l]) collect<kAll>(l, sum_nlp[l]);
+    flush<kAll>();
+    Real sum[4];
+    for (int i = 0; i < 4; ++i) {
+      Real of_rows[kLanes];
+      for (int l = 0; l < kLanes; ++l) of_rows[l] = others_[i][l].all();
+      sum[i] = reduce_each<kLanes>(of_rows, Plus{});
     }
-    Outcome<V> o;
-    evaluate_group<true, S>(f_, found, o);
-    const auto times = [&](Real x) __attribute__((always_inline)) { return V::select(no_amount, Real{}, t * x); };
-    const Real ratio = times(o.a / r);
-    sums.value += times(o.value);
-    sums.example_weight += times(o.example_weight);
-    sums.A += ratio;
-    sums.B += times(o.b);
-    store(h_ + k, V::select(no_amount, Real{}, t * (o.g_y - o.b) - p * ratio));
+    value_ = sum[0] + product<V>(t_m_, top.value);
+    example_weight_ = sum[1] + product<V>(t_m_, top.example_weight);
+    if (!d_.grad) return;
+    const Real f = factors(), A = sum[2], B = sum[3];
+    const Real along = (A * to_p_ + product<V>(t_m_, top.a)) * f, all = (B + product<V>(t_m_, top.b)) * f;
+    const Real of_top = (top_class_.p * A + B + product<V>(t_m_, top.g_y)) * f;
+    for (int l = 0; l < count_; ++l) {
+      const S *e = exponentials(l), *h = own(l);
+      const S a = along[l], b = all[l], c = f[l];
+      write(l, of_top[l], [=](int64_t k, int64_t) __attribute__((always_inline)) {
+        return load(e + k * kLanes) * a + (load(h + k * kLanes) * c + b);
+      });
+    }
+  }
+  template <bool kAll>
+  void collect(int l, S sum_nlp) {
+    const Real all = V::set(masked_[l] > 0 ? V::infinity() : sum_nlp);
+    const Real without = V::set(masked_[l] > 1 ? V::infinity() : sum_nlp);
+    const S to_p = to_p_[l], log_all = log_all_[l], shift = shift_[l];
+    const Int m = m_[l];
+    each_slot(0, slots_, [&](int64_t k, int64_t at, auto tail) __attribute__((always_inline)) {
+      const auto is_top = V::iota() + static_cast<Int>(at) == m;
+      const Real t = V::select(is_top, Real{}, only_new<decltype(tail)::value>(amounts(t_[l], at)));
+      if (all_lanes(t == Real{})) return store(own(l) + k * kLanes, Real{});
+      Batch& b = batch_;
+      const Real x = load(z_[l] + at) - shift;
+      b.p[b.count] = V::select(t == Real{}, Real{}, load(exponentials(l) + k * kLanes) * to_p);
+      b.nlp[b.count] = V::select(t == Real{}, Real{}, log_all - x);
+      if constexpr (kAll) b.rest[b.count] = V::select(x == V::set(-V::infinity()), without, all - b.nlp[b.count]);
+      b.t[b.count] = t;
+      b.row[b.count] = l;
+      b.slot[b.count] = k;
+      if (++b.count == kMany) flush<kAll>();
+    });
+  }
+  template <bool kAll>
+  void flush() {
+    Batch& b = batch_;
+    evaluate_many<S>(formula(), b.count, AtOthers<S>{b.p, b.nlp, b.rest, static_cast<S>(d_.C)}, found_);
+    Real value{}, example_weight{}, A{}, B{};
+    for (int i = 0; i < b.count; ++i) {
+      const Real t = b.t[i], ratio = t * (found_.a[i] / (S(1) - b.p[i]));
+      value += product<V>(t, found_.value[i]);
+      example_weight += t * found_.example_weight[i];
+      A += ratio;
+      if constexpr (kAll) {
+        B += t * found_.b[i];
+        store(own(b.row[i]) + b.slot[i] * kLanes, t * (found_.g_y[i] - found_.b[i]) - b.p[i] * ratio);
+      } else {
+        store(own(b.row[i]) + b.slot[i] * kLanes, -ratio);  // a and p a / r are a / r
+      }
+      if (i + 1 < b.count && b.row[i + 1] == b.row[i]) continue;
+      others_[0][b.row[i]].add(value);
+      others_[1][b.row[i]].add(example_weight);
+      others_[2][b.row[i]].add(A);
+      others_[3][b.row[i]].add(B);
+      value = example_weight = A = B = Real{};
+    }
+    b.count = 0;
+  }
+
+  // What the gradient of each row is multiplied by.
+  Real factors() const {
+    const S divisor = *static_cast<const S*>(d_.divisor);
+    const S* outer = static_cast<const S*>(d_.grad_output);
+    Real f{};
+    for (int l = 0; l < count_; ++l)
+      f[l] = weight_[l] * ((outer ? outer[d_.grad_output_is_scalar ? 0 : first_ + l] : S(1)) / divisor);
+    return f;
+  }
+  // g(slot, class): the row's gradient. The last vector first: where it repeats classes, others follow.
+  template <class G>
+  IMAE_INLINE void write(int l, S of_top, G g) const {
+    T* grad = static_cast<T*>(d_.grad) + (first_ + l) * d_.C;
+    if (!live_.at[l]) {
+      __builtin_memset(grad, 0, d_.C * sizeof(T));
+      return;
+    }
+    if (d_.C < kLanes) {
+      const Real only = g(0, 0);
+      for (int64_t j = 0; j < d_.C; ++j) store_one(grad + j, only[j]);
+    } else {
+      if (whole_ < slots_) store(grad + tail_, g(whole_, tail_));
+      for (int64_t k = 0; k < whole_; ++k) store(grad + k * kLanes, g(k, k * kLanes));
+    }
+    store_one(grad + m_[l], of_top);
+  }
+  void finish(BinarySums& sums) {
+    for (int l = 0; l < count_; ++l) {
+      const bool live = live_.at[l];
+      const S w = weight_[l], v = live ? value_[l] * w : S(0);
+      sums.targets += w;
+      sums.value += double(v);
+      if (live) sums.example_weight += double(example_weight_[l]) * w;
+      if (d_.value) static_cast<S*>(d_.value)[first_ + l] = v;
+    }
   }
 
   const Dense& d_;
   Forward f_;
-  int64_t padded_;
-  S* memory_;
-  S *z_, *t_, *e_, *h_;  // logits less the shift; amounts; exponentials; what of a gradient is the class's own
+  const int64_t slots_, whole_, tail_;  // vectors of a row; those that are full; where the last one begins
+  const Ints new_;                      // its lanes that are in no other
+  const S share_, to_each_;             // label smoothing
+  const S* of_class_;
+  int rows_;
+  S *memory_, *e_, *h_;  // exponentials; what of a gradient is the class's own
   bool only_cce_ = true;
   S coefficient_ = 0;
-  int64_t m_ = 0, masked_ = 0;  // the top class; others without any probability
-  S z_m_ = 0, t_m_ = 0, shift_ = 0, sum_exp_ = 0, plain_ = 0, inverse_ = 0, log_sum_ = 0, sum_nlp_ = 0;
-  S p_m_ = 0, r_m_ = 0, nlr_m_ = 0, a_m_ = 0, b_m_ = 0, g_m_ = 0, A_ = 0, B_ = 0;
+
+  int64_t first_ = 0;
+  int count_ = 0;
+  const T* z_[kLanes];
+  const S* t_[kLanes];
+  alignas(64) T padded_z_[kLanes][kLanes];
+  alignas(64) S padded_t_[kLanes][kLanes], padded_weight_[kLanes];
+  Labels<S> live_;  // -1 where a row counts
+  Real weight_{}, top_{}, shift_, sum_exp_, of_others_, at_top_, along_, plain_, masked_, t_m_, log_all_, to_p_;
+  Real value_, example_weight_;
+  Ints m_;
+  Row<V> top_class_;
+  Batch batch_;
+  Many<S> found_;
+  LongSum<V> others_[4][kLanes];
 };
 
 template <class T>
-bool dense(const Dense& d, int64_t begin, int64_t end, BinarySums& sums) {
-  using S = ScalarOf<T>;
-  DenseRow<S> row(d);
-  if (!row.ready()) return false;
-  const S* of_row = static_cast<const S*>(d.sample_weight);
+bool dense(const GroupedDense& d, int64_t begin, int64_t end) {
+  DenseRows<T> rows(d);
+  if (!rows.ready()) return false;
   for (int64_t i = begin; i < end; ++i) {
-    const S w = of_row ? of_row[i] : S(1);
-    const bool live =
-        w != 0 && row.read(static_cast<const T*>(d.logits) + i * d.C, static_cast<const S*>(d.target) + i * d.C);
-    sums.targets += w;
-    if (live) {
-      sums.value += double(row.value * w);
-      sums.example_weight += double(row.example_weight) * w;
-    }
-    if (d.value) static_cast<S*>(d.value)[i] = live ? row.value * w : S(0);
-    if (!d.grad) continue;
-    T* grad = static_cast<T*>(d.grad) + i * d.C;
-    if (live)
-      row.write(grad, w * (static_cast<const S*>(d.grad_output)[d.grad_output_is_scalar ? 0 : i] /
-                           *static_cast<const S*>(d.divisor)));
-    else
-      __builtin_memset(grad, 0, d.C * sizeof(T));
+    BinarySums sums;
+    const int64_t last = (i + 1) * d.rows_in_part;
+    rows.run(i * d.rows_in_part, last < d.N ? last : d.N, d.wants_example_weights, sums);
+    d.sums[i] = sums;
   }
   return true;
 }

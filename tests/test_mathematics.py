@@ -14,7 +14,7 @@ from mpmath import mp, mpf
 from torch import Tensor
 
 import imae_ext
-from imae_ext import reference
+from imae_ext import quadrature
 
 # --- weights --------------------------------------------------------------------------------------------------
 
@@ -243,11 +243,11 @@ def test_named_functions_and_modules_are_robust_loss(name, weighted, options):
 
 def test_rule_of_the_reference_is_the_gauss_legendre_rule():
     """Rounded: each node is a root of the Legendre polynomial P of degree 32, its weight 2 / ((1 - t**2) P'(t)**2)."""
-    assert len(set(reference._NODES)) == len(reference._WEIGHTS) == 16
+    assert len(set(quadrature._NODES)) == len(quadrature._WEIGHTS) == 16
     with mp.workdps(40):
-        for node, weight in zip(reference._NODES, reference._WEIGHTS, strict=True):
+        for node, weight in zip(quadrature._NODES, quadrature._WEIGHTS, strict=True):
             t = mp.findroot(lambda t: mp.legendre(32, t), mpf(node))
             slope = 32 * (mp.legendre(31, t) - t * mp.legendre(32, t)) / (1 - t * t)
             assert (node, weight) == (float(t), float(2 / ((1 - t * t) * slope**2)))
-    x, w = (np.array(a) for a in reference.rule(panels=6))
+    x, w = (np.array(a) for a in quadrature.rule(panels=6))
     assert np.dot(w, x**63) == pytest.approx(1 / 64, rel=1e-14)  # exact on every panel up to degree 63

@@ -36,7 +36,7 @@ def _reference(logits: Tensor, inputs: list[Any], reduction: str) -> Tensor:
     return _loss(logits, target, cast(Options, (unpack(packed), *weights, ignore_index, reduction)))
 
 
-_KERNEL = one_pass.kernel_of("binary", _reference)
+_KERNEL = one_pass.kernel_of("binary", _reference, constants=(1, 5))
 
 
 def _spread(weight: Weights, shape: torch.Size) -> Weights:

@@ -75,10 +75,12 @@ def mixed_loss(
         raise TypeError(f"imae_ext: expected other to be class labels of int64 or int32, got {got}")
     if other.shape != target.shape:
         raise ValueError(f"imae_ext: expected other of shape {tuple(target.shape)}, got {tuple(other.shape)}")
+    if type(ignore_index) is not int:
+        ignore_index = checks.as_label(ignore_index)
     dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
     first = _amount("lam", lam, target, dtype)
     second = None if other_lam is None else _amount("other_lam", other_lam, target, dtype)
-    options = (formula, weight, sample_weight, checks.as_label(ignore_index), reduction)
+    options = (formula, weight, sample_weight, ignore_index, reduction)
     if devices.has_kernels(logits):
         return mixed_ops.loss(logits, target, other, first, second, options)
     return in_two_sweeps(logits, target, other, first, second, options)
@@ -86,7 +88,7 @@ def mixed_loss(
 
 def _amount(name: str, value: float | Tensor, target: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a number as a tensor of no dimension, and a tensor of the rows or of no dimension as it is."""
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if type(value) is float or (isinstance(value, Real) and not isinstance(value, bool)):
         return torch.full((), float(value), dtype=dtype, device=target.device)
     if not isinstance(value, Tensor) or not value.is_floating_point():
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__

@@ -25,23 +25,21 @@ class Kernel(NamedTuple):
     forward_backward: Callable[..., tuple[Tensor, Tensor]]  # (reduction) -> loss, gradient
     backward: Callable[..., Tensor]  # (divisor, grad_output) -> gradient
     reference: Callable[..., Tensor]  # (logits, inputs, name of the reduction) -> loss, in plain PyTorch
+    constants: tuple[int, ...]  # which of the inputs are no tensors
 
 
-class _Inputs(NamedTuple):
-    """Arguments of an operator after their tensors were saved."""
-
-    rest: tuple[Any, ...]
-    is_tensor: tuple[bool, ...]
-
-    def restored(self, tensors: list[Tensor]) -> list[Any]:
-        saved = iter(tensors)
-        return [next(saved) if own else x for own, x in zip(self.is_tensor, self.rest, strict=True)]
+def _save(ctx: Any, kernel: Kernel, logits: Tensor, inputs: tuple[Any, ...], *more: Tensor) -> None:
+    tensors = list(inputs)
+    ctx.constants = [tensors.pop(i) for i in reversed(kernel.constants)]
+    ctx.save_for_backward(logits, *tensors, *more)
 
 
-def _save(ctx: Any, logits: Tensor, inputs: tuple[Any, ...], *more: Tensor) -> None:
-    is_tensor = tuple(isinstance(x, Tensor) for x in inputs)
-    ctx.inputs = _Inputs(tuple(None if own else x for own, x in zip(is_tensor, inputs, strict=True)), is_tensor)
-    ctx.save_for_backward(logits, *(x for x in inputs if isinstance(x, Tensor)), *more)
+def _inputs(ctx: Any, kernel: Kernel, tensors: list[Tensor]) -> list[Any]:
+    """Put the inputs together again."""
+    inputs: list[Any] = list(tensors)
+    for i, x in zip(kernel.constants, reversed(ctx.constants), strict=True):
+        inputs.insert(i, x)
+    return inputs
 
 
 def _again(kernel: Kernel, logits: Tensor, inputs: list[Any], code: int, grad_output: Tensor) -> Tensor:
@@ -60,7 +58,7 @@ class _OnePass(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, kernel: Kernel, inputs: tuple[Any, ...], code: int) -> Tensor:
         ctx.kernel, ctx.code = kernel, code
-        _save(ctx, logits, inputs)
+        _save(ctx, kernel, logits, inputs)
         loss, ctx.grad = kernel.forward_backward(logits, *inputs, code)
         return loss
 
@@ -73,42 +71,45 @@ class _OnePass(torch.autograd.Function):
             if math.isfinite(by):  # else rows that do not count would be NaN
                 return grad if by == 1 else grad.mul_(by), None, None, None
         logits, *tensors = ctx.saved_tensors
-        inputs = ctx.inputs.restored(tensors)
+        inputs = _inputs(ctx, ctx.kernel, tensors)
         return _again(ctx.kernel, logits, inputs, ctx.code, grad_output), None, None, None
 
 
 _apply = _torch.apply_of(_OnePass)
 
 
-def register(name: str, kernel: Kernel) -> Kernel:
-    """Give the operator ``name`` its derivative, for all that is not done in one pass."""
+def _register(name: str, kernel: Kernel) -> None:
+    """Give the operator its derivative, for all that is not done in one pass."""
+    count = len(kernel.forward._schema.arguments) - 1  # type: ignore[attr-defined]
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         logits, *middle, ctx.code = inputs
-        _save(ctx, logits, tuple(middle), output[1])
+        _save(ctx, kernel, logits, tuple(middle), output[1])
         ctx.set_materialize_grads(False)
 
     def derivative(ctx: Any, grad_output: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
         grad = None
         if grad_output is not None:
             logits, *tensors, divisor = ctx.saved_tensors
-            inputs = ctx.inputs.restored(tensors)
+            inputs = _inputs(ctx, kernel, tensors)
             if torch.is_grad_enabled():
                 grad = _again(kernel, logits, inputs, ctx.code, grad_output)
             else:
                 grad = kernel.backward(logits, *inputs, divisor, grad_output)
-        return (grad, *(None,) * (len(ctx.inputs.rest) + 1))
+        return grad, *(None,) * count
 
     torch.library.register_autograd(f"imae_ext::{name}_forward", derivative, setup_context=save)
-    return kernel
 
 
-def kernel_of(name: str, reference: Callable[..., Tensor]) -> Kernel:
+def kernel_of(name: str, reference: Callable[..., Tensor], constants: tuple[int, ...]) -> Kernel:
     """Return the operators whose names begin with ``name``, the first with its derivative."""
-    ops = (
-        getattr(torch.ops.imae_ext, f"{name}_{each}").default for each in ("forward", "forward_backward", "backward")
+    ops = torch.ops.imae_ext
+    forward, forward_backward, backward = (
+        getattr(ops, f"{name}_{each}").default for each in ("forward", "forward_backward", "backward")
     )
-    return register(name, Kernel(*ops, reference))
+    kernel = Kernel(forward, forward_backward, backward, reference, constants)
+    _register(name, kernel)
+    return kernel
 
 
 def loss(kernel: Kernel, logits: Tensor, inputs: tuple[Any, ...], reduction: str) -> Tensor:

@@ -15,11 +15,11 @@ Options = tuple[Formula, Tensor | None, Tensor | None, float, int, str]
 
 
 def _reference(logits: Tensor, inputs: list[Any], reduction: str) -> Tensor:
-    target, packed, *options = inputs
-    return soft.robust_loss(logits, target, unpack(packed), *options, -100, reduction)
+    target, packed, weight, sample_weight, label_smoothing = inputs
+    return soft.robust_loss(logits, target, unpack(packed), weight, sample_weight, label_smoothing, -100, reduction)
 
 
-_KERNEL = one_pass.kernel_of("dense", _reference)
+_KERNEL = one_pass.kernel_of("dense", _reference, constants=(1, 4))
 
 
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
@@ -28,6 +28,21 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     on_cpu = isinstance(logits, Tensor) and logits.device.type == "cpu"
     if not on_cpu or needs_reference(target, weight, sample_weight):
         return soft.robust_loss(logits, target, *options)
+    if (
+        logits.dim() == 2
+        and soft.is_meant(logits, target)
+        and type(ignore_index) is int
+        and ignore_index < 0
+        and type(label_smoothing) is float
+        and (sample_weight is None or sample_weight.dim() == 1)
+        and reduction in ("mean", "sum")
+    ):
+        try:  # the kernel refuses what else may be wrong, and then it can be said
+            inputs = (target, formula.packed, weight, sample_weight, label_smoothing)
+            return one_pass.loss(_KERNEL, logits, inputs, reduction)
+        except (RuntimeError, TypeError, AttributeError):
+            soft.check_call(logits, target, options)
+            raise
     soft.check_call(logits, target, options)
     classes = min(1, logits.dim() - 1)
     rows = logits if logits.dim() == 2 else logits.movedim(classes, -1).reshape(-1, logits.shape[classes])

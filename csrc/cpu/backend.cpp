@@ -191,19 +191,21 @@ void dense(const Dense& call, const Reduction& r) {
   finish(sums, d.dtype, r);
 }
 
-// What a mean of two labels is divided by. Refuses a label that is no class.
+// What a mean of two labels is divided by. Refuses a label that is no class, of the rows that count.
 double sum_of_counting_rows(const Mixed& m) {
-  const auto is_class = [&](int64_t y) { return y >= 0 && y < m.C; };
-  double sum = 0;
-  by_precision(m.dtype, [&](auto s) {
-    const auto* of_row = static_cast<const decltype(s)*>(m.sample_weight);
-    for (int64_t i = 0; i < m.N; ++i) {
-      if (m.target[i] == m.ignore_index) continue;
-      REFUSE_UNLESS(is_class(m.target[i]) && (is_class(m.other[i]) || m.other[i] == m.ignore_index));
-      sum += of_row ? of_row[i] : 1;
-    }
-  });
-  return sum;
+  Rows rows;
+  rows.dtype = m.dtype;
+  rows.N = m.N;
+  rows.C = m.C;
+  rows.ignore_index = m.ignore_index;
+  rows.sample_weight = m.sample_weight;
+  rows.target = m.other;
+  if (cpu_kernels().count_targets(rows) < 0)  // perhaps only where the target is ignored
+    for (int64_t i = 0; i < m.N; ++i)
+      REFUSE_UNLESS(m.target[i] == m.ignore_index || m.other[i] == m.ignore_index ||
+                    (m.other[i] >= 0 && m.other[i] < m.C));
+  rows.target = m.target;
+  return by_precision(m.dtype, [&](auto s) { return sum_of_target_weights<decltype(s)>(rows); });
 }
 
 void mixed(const Mixed& call, const Reduction& r) {

@@ -15,8 +15,9 @@ constexpr int64_t kGathered = kMany * Vector<S>::kLanes;  // elements; few terms
 
 template <class S>
 struct Elements {
-  alignas(64) S x[kGathered<S>], t[kGathered<S>], pos_weight[kGathered<S>], weight[kGathered<S>],
-      sample_weight[kGathered<S>], factor[kGathered<S>], margin[kGathered<S>];
+  static constexpr int64_t kCount = kGathered<S>;
+  alignas(64) S x[kCount], t[kCount], pos_weight[kCount], weight[kCount], sample_weight[kCount], factor[kCount];
+  alignas(64) S margin[kCount], amount[kCount], value[kCount], grad[kCount];
 };
 
 template <class S>
@@ -126,7 +127,7 @@ class BinaryPart {
     const S* outer = static_cast<const S*>(b.grad_output);
     const S divisor = b.divisor ? *static_cast<const S*>(b.divisor) : S(1);
     by_element_ = b.grad && outer && !b.grad_output_is_scalar;
-    factor_ = V::set(outer && !by_element_ ? *outer / divisor : 1 / divisor);
+    factor_ = outer && !by_element_ ? *outer / divisor : 1 / divisor;
     for (int64_t k = 0; by_element_ && k < count; ++k) e_.factor[k] = outer[first + k] / divisor;
     for (int64_t k = count; k % kLanes != 0; ++k) {
       e_.x[k] = e_.factor[k] = 0;
@@ -137,85 +138,87 @@ class BinaryPart {
 
   void run(BinarySums& sums) {
     const Combination<S>& formula = b_.formula->as<S>();
-    const bool soft = choose_sides();
+    const bool soft = weighed() ? choose_sides<true>(sums) : choose_sides<false>(sums);
     evaluate_many<S>(formula, vectors_, AtMargins<S>{e_.margin}, found_);
+    Real value{}, example_weight{};
     for (int k = 0; k < vectors_; ++k) {
-      const Real t = amount(k), no_or_all = V::select(t == Real{}, V::set(1), pos_weight(k) * t);
-      value_[k] = product<V>(no_or_all, found_.value[k]);
-      slope_[k] = product<V>(V::select(t == Real{}, -no_or_all, no_or_all), pull(formula, k));
-      example_weight_[k] = product<V>(no_or_all, found_.example_weight[k]);
+      const int64_t at = k * kLanes;
+      const Real amount = load(e_.amount + at), v = product<V>(amount, found_.value[k]);
+      value += v;
+      example_weight += product<V>(amount, found_.example_weight[k]);
+      if (b_.value) store(e_.value + at, v);
+      const Real up = V::select(load(e_.t + at) == Real{}, -amount, amount);
+      if (b_.grad) store(e_.grad + at, product<V>(up, found_.pull(formula, k)) * factor(k));
     }
-    if (soft) add_no(formula);
-    finish(sums);
+    if (soft) add_no(formula, value, example_weight);
+    sums.value += reduce_one<kLanes>(value, Plus{});
+    sums.example_weight += reduce_one<kLanes>(example_weight, Plus{});
+    if (b_.value) __builtin_memcpy(static_cast<S*>(b_.value) + first_, e_.value, count_ * sizeof(S));
+    if (b_.grad) write(static_cast<T*>(b_.grad) + first_);
   }
 
  private:
-  IMAE_INLINE Real weight(int k) const { return weights_at(e_.weight, b_.weight, k * kLanes) * of_sample(k); }
-  IMAE_INLINE Real of_sample(int k) const { return weights_at(e_.sample_weight, b_.sample_weight, k * kLanes); }
-  IMAE_INLINE Real pos_weight(int k) const { return weights_at(e_.pos_weight, b_.pos_weight, k * kLanes); }
-  IMAE_INLINE auto counts(int k) const { return load(e_.t + k * kLanes) != S(-1); }
-  IMAE_INLINE auto live(int k) const { return counts(k) & (weight(k) != Real{}); }
-  IMAE_INLINE Real amount(int k) const { return V::select(live(k), load(e_.t + k * kLanes), Real{}); }
-  // dL/du
-  IMAE_INLINE Real pull(const Combination<S>& formula, int k) const {
-    return formula.needs_all_logits ? found_.g_y[k] : -found_.a[k];
-  }
+  bool weighed() const { return b_.weight.data || b_.pos_weight.data || b_.sample_weight.data; }
+  IMAE_INLINE Real factor(int k) const { return by_element_ ? load(e_.factor + k * kLanes) : V::set(factor_); }
 
-  // The margin of each element's one side; true if there are elements that have two.
-  bool choose_sides() {
-    auto whole = Real{} == Real{};
+  // The margin of each element's one side, and its amount with all weights, 0 where it does not count; t becomes 0
+  // there, too. True if there are elements that have two sides.
+  template <bool kWeighed>
+  bool choose_sides(BinarySums& sums) {
+    auto whole = Real{} == Real{}, wrong = Real{} != Real{};
+    Real targets{};
     for (int k = 0; k < vectors_; ++k) {
-      const Real x = load(e_.x + k * kLanes), t = amount(k);
-      store(e_.margin + k * kLanes, V::select(t == Real{}, -x, x));
-      whole &= (t == Real{}) | (t == S(1));
+      const int64_t at = k * kLanes;
+      const Real x = load(e_.x + at), given = load(e_.t + at), zero{};
+      const auto counts = given != S(-1);
+      Real of_sample = V::set(1), w = of_sample, pos_weight = w;
+      if constexpr (kWeighed) {
+        of_sample = weights_at(e_.sample_weight, b_.sample_weight, at);
+        w = weights_at(e_.weight, b_.weight, at) * of_sample;
+        pos_weight = weights_at(e_.pos_weight, b_.pos_weight, at);
+      }
+      w = V::select(counts, w, zero);
+      const Real t = V::select(w != zero, given, zero);
+      const auto no = t == zero;
+      store(e_.t + at, t);
+      store(e_.margin + at, V::select(no, -x, x));
+      store(e_.amount + at, V::select(no, w, kWeighed ? pos_weight * t * w : t));
+      if constexpr (kWeighed) store(e_.weight + at, w);
+      targets += V::select(counts, of_sample, zero);
+      wrong |= given != given;
+      whole &= no | (t == S(1));
     }
-    return !all_lanes(whole);
-  }
-  void add_no(const Combination<S>& formula) {
-    for (int k = 0; k < vectors_; ++k) store(e_.margin + k * kLanes, -load(e_.x + k * kLanes));
-    evaluate_many<S>(formula, vectors_, AtMargins<S>{e_.margin}, found_);
-    for (int k = 0; k < vectors_; ++k) {
-      const Real t = amount(k), rest = V::select(t == Real{}, Real{}, S(1) - t);
-      value_[k] += product<V>(rest, found_.value[k]);
-      slope_[k] -= product<V>(rest, pull(formula, k));
-      example_weight_[k] += product<V>(rest, found_.example_weight[k]);
-    }
-  }
-  void finish(BinarySums& sums) {
-    Real value{}, example_weight{}, targets{};
-    auto wrong = Real{} != Real{};
-    for (int k = 0; k < vectors_; ++k) {
-      const Real t = load(e_.t + k * kLanes), w = weight(k);
-      const auto lives = live(k);
-      wrong |= t != t;
-      const Real v = V::select(lives, value_[k] * w, Real{});
-      value += v;
-      example_weight += V::select(lives, example_weight_[k] * w, Real{});
-      targets += V::select(counts(k), of_sample(k), Real{});
-      const Real factor = by_element_ ? load(e_.factor + k * kLanes) : factor_;
-      store(e_.x + k * kLanes, v);
-      store(e_.margin + k * kLanes, V::select(lives, slope_[k] * w * factor, Real{}));
-    }
-    sums.value += reduce_one<kLanes>(value, Plus{});
-    sums.example_weight += reduce_one<kLanes>(example_weight, Plus{});
     sums.targets += reduce_one<kLanes>(targets, Plus{});
     sums.wrong |= !all_lanes(wrong == 0);
-    if (b_.value) __builtin_memcpy(static_cast<S*>(b_.value) + first_, e_.x, count_ * sizeof(S));
-    if (!b_.grad) return;
-    T* grad = static_cast<T*>(b_.grad) + first_;
+    return !all_lanes(whole);
+  }
+  // The other side of soft targets.
+  __attribute__((noinline)) void add_no(const Combination<S>& formula, Real& value, Real& example_weight) {
+    for (int64_t k = 0; k < vectors_ * kLanes; ++k) e_.x[k] = -e_.x[k];
+    evaluate_many<S>(formula, vectors_, AtMargins<S>{e_.x}, found_);
+    for (int k = 0; k < vectors_; ++k) {
+      const int64_t at = k * kLanes;
+      const Real t = load(e_.t + at), w = weighed() ? load(e_.weight + at) : V::set(1);
+      const Real rest = V::select(t == Real{}, Real{}, (S(1) - t) * w), v = product<V>(rest, found_.value[k]);
+      value += v;
+      example_weight += product<V>(rest, found_.example_weight[k]);
+      if (b_.value) store(e_.value + at, load(e_.value + at) + v);
+      if (b_.grad) store(e_.grad + at, load(e_.grad + at) - product<V>(rest, found_.pull(formula, k)) * factor(k));
+    }
+  }
+  void write(T* grad) const {
     const int64_t whole = count_ / kLanes * kLanes;
-    for (int64_t k = 0; k < whole; k += kLanes) store(grad + k, load(e_.margin + k));
-    for (int64_t k = whole; k < count_; ++k) store_one(grad + k, e_.margin[k]);
+    for (int64_t k = 0; k < whole; k += kLanes) store(grad + k, load(e_.grad + k));
+    for (int64_t k = whole; k < count_; ++k) store_one(grad + k, e_.grad[k]);
   }
 
   const GroupedBinary& b_;
   const int64_t first_, count_;
   const int vectors_;
   bool by_element_ = false;
-  Real factor_;
+  S factor_;
   Elements<S> e_;
   Many<S> found_;
-  Real value_[kMany], slope_[kMany], example_weight_[kMany];
 };
 
 template <class T>

@@ -110,10 +110,11 @@ class DenseRows {
 
  private:
   enum What { kCrossEntropy, kMargins, kAllLogits };  // of what a sweep finds the sums
+  // Sums over all classes but the top one: of exponentials; of amounts, and amounts times logits; of logits, and of how
+  // many are -infinity. Last, bits of the amounts.
   struct Found {
-    Real exp, ties, others, at_top, along;  // sums: of exponentials, tops, amounts, and amounts times logits
-    Real plain, masked;                     // of logits; how many are -infinity
-    Ints first_top, any;                    // the first top class; bits of the amounts
+    Real exp, amounts, along, plain, masked;
+    Ints any;
   };
   const Combination<S>& formula() const { return d_.formula->template as<S>(); }
 
@@ -145,6 +146,7 @@ class DenseRows {
     for (int64_t k = begin; k < (end < whole_ ? end : whole_); ++k) f(k, k * kLanes, std::false_type{});
     if (end > whole_) f(whole_, tail_, std::true_type{});
   }
+  bool as_they_are() const { return d_.smoothing == 0 && !of_class_; }  // the amounts
   IMAE_INLINE Real amounts(const S* t, int64_t at) const {
     const Real amount = load(t + at) * share_ + to_each_;
     return of_class_ ? amount * load(of_class_ + at) : amount;
@@ -159,37 +161,43 @@ class DenseRows {
   IMAE_INLINE S* exponentials(int l) const { return e_ + l * slots_ * kLanes; }
   IMAE_INLINE S* own(int l) const { return h_ + l * slots_ * kLanes; }
 
-  S find_top(int l) const {
+  // The largest logit, and the first class that has it.
+  void find_top(int l) {
     Real top = V::set(-V::infinity());
     const T* z = z_[l];
     each_slot(0, slots_,
               [&](int64_t, int64_t at, auto) __attribute__((always_inline)) { top = V::max(load(z + at), top); });
-    return reduce_one<kLanes>(top, Max{});
+    const S largest = reduce_one<kLanes>(top, Max{});
+    top_[l] = largest;
+    int64_t k = 0;
+    int lane = kLanes;
+    for (; k < whole_ && lane == kLanes; ++k) lane = first_lane(load(z + k * kLanes) == largest);
+    const int64_t at = lane < kLanes ? (k - 1) * kLanes : tail_;
+    if (lane == kLanes) lane = first_lane(load(z + tail_) == largest);
+    m_[l] = lane < kLanes && at + lane < d_.C ? static_cast<Int>(at + lane) : 0;  // 0 of a row of NaN
   }
 
-  template <What kWhat>
-  IMAE_INLINE void add_up(int l, int64_t begin, int64_t end, S top_logit, S less, Found& found) const {
+  // Where no amount is changed, kPlain, they are read as they are.
+  template <What kWhat, bool kPlain>
+  IMAE_INLINE Found add_up(int l, int64_t begin, int64_t end, S less) const {
     const T* z = z_[l];
     const S* t = t_[l];
     S* to = exponentials(l);
-    const Real top = V::set(top_logit), shift = V::set(less);
-    Found some = found;
+    const Real shift = V::set(less);
+    const Ints top = V::set_int(m_[l]) - V::iota();
+    Found some{};
     each_slot(begin, end, [&, z, t, to, top, shift](int64_t k, int64_t at, auto tail) __attribute__((always_inline)) {
       constexpr bool kTail = decltype(tail)::value;
-      const Real z_k = load(z + at), x = z_k - shift, e = V::exp_sweep(x), amount = only_new<kTail>(amounts(t, at));
-      Ints is_top = z_k == top;
-      if (kTail) is_top &= new_;
+      const Real x = load(z + at) - shift, e = V::exp_sweep(x);
+      const Real amount = only_new<kTail>(kPlain ? load(t + at) : amounts(t, at));
+      const auto not_top = [=, m = static_cast<Int>(at)](Real y)
+                               __attribute__((always_inline)) { return V::select(top != m, y, Real{}); };
       store(to + k * kLanes, e);
-      const auto not_top = [=](Real y) __attribute__((always_inline)) { return V::select(is_top, Real{}, y); };
       some.exp += not_top(only_new<kTail>(e));
-      some.ties += V::select(is_top, V::set(1), Real{});
-      const Ints index = V::iota() + static_cast<Int>(at);
-      some.first_top = is_top & (index < some.first_top) ? index : some.first_top;
       some.any |= V::real_to_bits(amount);
       if constexpr (kWhat == kCrossEntropy) {
         const Real of_other = not_top(amount);
-        some.others += of_other;
-        some.at_top += V::select(is_top, amount, Real{});
+        some.amounts += of_other;
         some.along += V::select(of_other == Real{}, Real{}, of_other * x);
       } else if constexpr (kWhat == kAllLogits) {
         const auto infinite = x == V::set(-V::infinity());
@@ -197,74 +205,59 @@ class DenseRows {
         some.masked += not_top(only_new<kTail>(V::select(infinite, V::set(1), Real{})));
       }
     });
-    found = some;
+    return some;
+  }
+  template <What kWhat>
+  IMAE_INLINE Found add_up(int l, int64_t begin, int64_t end, S less) const {
+    if (as_they_are()) return add_up<kWhat, true>(l, begin, end, less);
+    return add_up<kWhat, false>(l, begin, end, less);
   }
 
   template <What kWhat>
-  IMAE_INLINE Found read(int l, S top, S shift) const {
-    const Found nothing{{}, {}, {}, {}, {}, {}, {}, V::set_int(std::numeric_limits<Int>::max()), {}};
-    Found found = nothing;
-    if (slots_ <= kAtOnce) {
-      add_up<kWhat>(l, 0, slots_, top, shift, found);
-      return found;
-    }
-    LongSum<V> sum[7];
+  Found read(int l, S shift) const {
+    if (slots_ <= kAtOnce) return add_up<kWhat>(l, 0, slots_, shift);
+    LongSum<V> sum[5];
+    Found all{};
     for (int64_t begin = 0; begin < slots_; begin += kAtOnce) {
-      Found part = nothing;
-      add_up<kWhat>(l, begin, begin + kAtOnce < slots_ ? begin + kAtOnce : slots_, top, shift, part);
-      const Real* each[] = {&part.exp, &part.ties, &part.others, &part.at_top, &part.along, &part.plain, &part.masked};
-      for (int i = 0; i < 7; ++i) sum[i].add(*each[i]);
-      found.any |= part.any;
-      found.first_top = part.first_top < found.first_top ? part.first_top : found.first_top;
+      const Found part = add_up<kWhat>(l, begin, begin + kAtOnce < slots_ ? begin + kAtOnce : slots_, shift);
+      const Real* each[] = {&part.exp, &part.amounts, &part.along, &part.plain, &part.masked};
+      for (int i = 0; i < 5; ++i) sum[i].add(*each[i]);
+      all.any |= part.any;
     }
-    return {sum[0].all(), sum[1].all(), sum[2].all(),    sum[3].all(), sum[4].all(),
-            sum[5].all(), sum[6].all(), found.first_top, found.any};
+    return {sum[0].all(), sum[1].all(), sum[2].all(), sum[3].all(), sum[4].all(), all.any};
   }
 
   // Statistics of all rows, a lane for each.
   template <What kWhat>
   void read_rows() {
-    Real sums[7][kLanes];
-    Ints first[kLanes];
+    Real exp[kLanes], amounts[kLanes], along[kLanes], plain[kLanes], masked[kLanes];
     for (int l = 0; l < kLanes; ++l) {
-      for (auto& sum : sums) sum[l] = Real{};
-      first[l] = Ints{};
-      top_[l] = 0;
+      exp[l] = amounts[l] = along[l] = plain[l] = masked[l] = Real{};
+      top_[l] = t_m_[l] = 0;
+      m_[l] = 0;
       if (!live_.at[l]) continue;
-      top_[l] = find_top(l);
-      keep(l, read<kWhat>(l, top_[l], top_[l]), sums, first);
+      find_top(l);
+      const Found f = read<kWhat>(l, top_[l]);
+      if (all_lanes((f.any & std::numeric_limits<Int>::max()) == 0)) live_.at[l] = 0;
+      exp[l] = f.exp;
+      if constexpr (kWhat == kCrossEntropy) amounts[l] = f.amounts, along[l] = f.along;
+      if constexpr (kWhat == kAllLogits) plain[l] = f.plain, masked[l] = f.masked;
+      t_m_[l] = amount(l, m_[l]);
     }
     shift_ = top_;
-    gather(sums, first);
+    sum_exp_ = reduce_each<kLanes>(exp, Plus{});
+    sum_exp_ = V::select(V::isinf(top_), V::set(std::numeric_limits<S>::quiet_NaN()), sum_exp_);
+    of_others_ = along_ = plain_ = masked_ = Real{};
+    if constexpr (kWhat == kCrossEntropy)
+      of_others_ = reduce_each<kLanes>(amounts, Plus{}), along_ = reduce_each<kLanes>(along, Plus{});
+    if constexpr (kWhat == kAllLogits)
+      plain_ = reduce_each<kLanes>(plain, Plus{}), masked_ = reduce_each<kLanes>(masked, Plus{});
     const Ints narrow = (sum_exp_ < S(0x1p-80)) & live_.all();
-    for (int l = 0; !all_lanes(narrow == 0) && l < count_; ++l) {
-      if (!narrow[l]) continue;
-      read_again<kWhat>(l);
-    }
-    if constexpr (kWhat == kCrossEntropy) of_others_ += at_top_ - t_m_;  // of other tops: a tie
+    for (int l = 0; !all_lanes(narrow == 0) && l < count_; ++l)
+      if (narrow[l]) read_again<kWhat>(l);
     describe_tops();
   }
-  void keep(int l, const Found& f, Real (*sums)[kLanes], Ints* first) {
-    const Real each[] = {f.exp, f.ties, f.others, f.at_top, f.along, f.plain, f.masked};
-    for (int i = 0; i < 7; ++i) sums[i][l] = each[i];
-    first[l] = f.first_top;
-    if (all_lanes((f.any & std::numeric_limits<Int>::max()) == 0)) live_.at[l] = 0;
-  }
-  void gather(Real (*sums)[kLanes], Ints* first) {
-    const auto in_lanes = [](Real* of) __attribute__((always_inline)) { return reduce_each<kLanes>(of, Plus{}); };
-    const Real ties = in_lanes(sums[1]);
-    sum_exp_ = in_lanes(sums[0]) + (ties - S(1));
-    sum_exp_ = V::select(V::isinf(top_), V::set(std::numeric_limits<S>::quiet_NaN()), sum_exp_);
-    of_others_ = in_lanes(sums[2]);
-    at_top_ = in_lanes(sums[3]);
-    along_ = in_lanes(sums[4]);
-    plain_ = in_lanes(sums[5]);
-    masked_ = in_lanes(sums[6]);
-    m_ = reduce_each<kLanes>(first, Min{});
-    m_ = m_ < static_cast<Int>(d_.C) ? m_ : Ints{};  // of a row of NaN
-    for (int l = 0; l < kLanes; ++l) t_m_[l] = live_.at[l] ? amount(l, m_[l]) : S(0);
-  }
-  // Relative to the others' largest logit. There is one top class.
+  // Relative to the others' largest logit.
   template <What kWhat>
   void read_again(int l) {
     S largest = -V::infinity();
@@ -273,7 +266,7 @@ class DenseRows {
       if (k != m_[l] && z > largest) largest = z;
     }
     shift_[l] = largest == -V::infinity() ? S(0) : largest;
-    const Found f = read<kWhat>(l, top_[l], shift_[l]);
+    const Found f = read<kWhat>(l, shift_[l]);
     sum_exp_[l] = reduce_one<kLanes>(f.exp, Plus{});
     along_[l] = reduce_one<kLanes>(f.along, Plus{});
     plain_[l] = reduce_one<kLanes>(f.plain, Plus{});
@@ -301,9 +294,14 @@ class DenseRows {
     for (int l = 0; l < count_; ++l) {
       const S *e = exponentials(l), *t = t_[l];
       const S a = of_e[l], b = f[l];
-      write(l, of_top[l], [=, this](int64_t k, int64_t at) __attribute__((always_inline)) {
-        return load(e + k * kLanes) * a - amounts(t, at) * b;
-      });
+      if (as_they_are())
+        write(l, of_top[l], [=](int64_t k, int64_t at) __attribute__((always_inline)) {
+          return load(e + k * kLanes) * a - load(t + at) * b;
+        });
+      else
+        write(l, of_top[l], [=, this](int64_t k, int64_t at) __attribute__((always_inline)) {
+          return load(e + k * kLanes) * a - amounts(t, at) * b;
+        });
     }
   }
 
@@ -449,7 +447,7 @@ class DenseRows {
   alignas(64) T padded_z_[kLanes][kLanes];
   alignas(64) S padded_t_[kLanes][kLanes], padded_weight_[kLanes];
   Labels<S> live_;  // -1 where a row counts
-  Real weight_{}, top_{}, shift_, sum_exp_, of_others_, at_top_, along_, plain_, masked_, t_m_, log_all_, to_p_;
+  Real weight_{}, top_{}, shift_, sum_exp_, of_others_, along_, plain_, masked_, t_m_, log_all_, to_p_;
   Real value_, example_weight_;
   Ints m_;
   Row<V> top_class_;

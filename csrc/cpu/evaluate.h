@@ -20,6 +20,9 @@ template <class S>
 struct Many {
   using Real = typename Vector<S>::Real;
   Real value[kMany], a[kMany], example_weight[kMany], b[kMany], g_y[kMany];
+  IMAE_INLINE Real pull(const Combination<S>& formula, int k) const {  // minus the slope
+    return formula.needs_all_logits ? g_y[k] : -a[k];
+  }
 };
 
 // at(k): the k-th Row. The formula is a constant, so that of a row only what it uses is computed.

@@ -228,16 +228,29 @@ IMAE_INLINE bool all_lanes(Ints mask) {
   return all == ~uint64_t(0);
 }
 
+// The first lane in which a comparison holds; behind the last if in none.
+template <class Ints>
+IMAE_INLINE int first_lane(Ints mask) {
+  constexpr int kLanes = sizeof(Ints) / sizeof(mask[0]);
+#if IMAE_VECTOR_BYTES == 64 && defined(IMAE_X86)
+  const unsigned bits =
+      kLanes == 16 ? _mm512_movepi32_mask(bit_cast<__m512i>(mask)) : _mm512_movepi64_mask(bit_cast<__m512i>(mask));
+  return __builtin_ctz(bits | 1u << kLanes);
+#elif IMAE_VECTOR_BYTES == 32 && defined(IMAE_X86)
+  const unsigned bits =
+      kLanes == 8 ? _mm256_movemask_ps(bit_cast<__m256>(mask)) : _mm256_movemask_pd(bit_cast<__m256d>(mask));
+  return __builtin_ctz(bits | 1u << kLanes);
+#else
+  int lane = 0;
+  while (lane < kLanes && !mask[lane]) ++lane;
+  return lane;
+#endif
+}
+
 struct Max {
   template <class X>
   IMAE_INLINE X operator()(X x, X y) const {
     return x > y ? x : y;
-  }
-};
-struct Min {
-  template <class X>
-  IMAE_INLINE X operator()(X x, X y) const {
-    return x < y ? x : y;
   }
 };
 struct Plus {

@@ -55,7 +55,7 @@ PACKAGE = (
         ("test_transforms.py",),
     ),
     Fault(
-        "imae_ext/reference.py",
+        "imae_ext/quadrature.py",
         "total + (g(z * x[i : i + step]) * w[i : i + step]).sum(0)",
         "total + torch.tensordot(w[i : i + step].flatten(), g(z * x[i : i + step]), 1)",
         "the reference's integrals rounded by autocast",
@@ -153,7 +153,7 @@ PACKAGE = (
         ("test_contract_refusals.py",),
     ),
     Fault(
-        "imae_ext/formulas.py",
+        "imae_ext/arithmetic.py",
         "tuple((c * own, formula) for own, formula in self.terms)",
         "tuple((c, formula) for own, formula in self.terms)",
         "a combination times a factor forgets its own factors",
@@ -167,7 +167,7 @@ PACKAGE = (
         ("test_package.py", "test_contract_parameters.py"),
     ),
     Fault(
-        "imae_ext/formulas.py",
+        "imae_ext/arithmetic.py",
         "value - value != 0",
         "value != value",
         "an infinite parameter is accepted",

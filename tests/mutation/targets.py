@@ -144,14 +144,14 @@ TARGETS = (
         SOFT,
     ),
     Fault(
-        "csrc/cpu/dense.h",
+        "csrc/cpu/dense_statistics.h",
         "static_cast<Int>(at + lane) : 0;",
         "static_cast<Int>(at) : 0;",
         "the top class of a vector is its first",
         SOFT,
     ),
     Fault(
-        "csrc/cpu/dense.h",
+        "csrc/cpu/dense_statistics.h",
         "const Real of_other = not_top(amount);",
         "const Real of_other = amount;",
         "the top class is counted among the others, too",
@@ -179,7 +179,7 @@ TARGETS = (
         SOFT,
     ),
     Fault(
-        "csrc/cpu/dense.h",
+        "csrc/cpu/dense_statistics.h",
         "return of_class_ ? amount * load(of_class_ + at) : amount;",
         "return of_class_ && to_each_ == 0 ? amount * load(of_class_ + at) : amount;",
         "class weights are left out of smoothed amounts",
@@ -193,14 +193,14 @@ TARGETS = (
         SOFT,
     ),
     Fault(
-        "csrc/cpu/dense.h",
+        "csrc/cpu/dense_statistics.h",
         "(sum_exp_ < S(0x1p-80)) & live_.all()",
         "(sum_exp_ < S(0)) & live_.all()",
         "others far below the top class count for nothing",
         SOFT,
     ),
     Fault(
-        "csrc/cpu/dense.h",
+        "csrc/cpu/dense_statistics.h",
         "h_ = memory_ + rows_ * slots_ * kLanes;",
         "h_ = memory_ + slots_ * kLanes;",
         "rows that are taken together write over one another",

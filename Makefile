@@ -22,7 +22,7 @@ QUICK := case_table contract_autograd contract_parameters cross_entropy mathemat
 # What is longer than CI may take, those of them that this file has.
 NIGHTLY := $(shell sed -nE 's/^(faults|figures|ecosystem|fuzz|wheels|matrix|test-arm|test-slow):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
-.PHONY: build debug compile-commands quick demo test ecosystem test-slow test-cuda fuzz sanitize faults nightly figures bench docs \
+.PHONY: build debug compile-commands quick demo test ecosystem test-slow test-cuda test-arm fuzz sanitize faults nightly figures bench docs \
 	wheels matrix matrix-row lint tidy format clean
 
 $(CURDIR)/.venv/bin/python:
@@ -53,7 +53,7 @@ demo: build
 
 test: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt
-	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto -m "not cuda and not slow" $(ARGS)
+	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto -m "not cuda and not slow and not arm" $(ARGS)
 
 # Tests of minutes: what a change to the tree as a whole may break.
 test-slow: build
@@ -64,6 +64,12 @@ test-slow: build
 test-cuda: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt
 	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto -m cuda $(ARGS)
+
+# The kernels of 64-bit Arm, cross-compiled and run in an emulator: Debian's g++-aarch64-linux-gnu and qemu-user.
+test-arm: build
+	command -v aarch64-linux-gnu-g++ && command -v qemu-aarch64
+	$(PIP) -r requirements/demo.txt -r requirements/test.txt
+	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest tests/test_arm.py --durations=3 $(ARGS)
 
 # The losses inside the real transformers, TRL, timm, Lightning and skorch; the torch that is there stays.
 ecosystem: build

@@ -18,28 +18,35 @@ from torch.nn.functional import cross_entropy
 import imae_ext
 
 from .speed import machine
-from .speed.cases import Case
+from .speed.cases import Case, shape_name
 from .speed.results import write
 
-# (N, C, dtype): at least 128 MB of logits, and the launch-bound shapes of a training step
-SHAPES = [
-    (3_400_000, 10, "float32"),
-    (6_700_000, 10, "bfloat16"),
-    (340_000, 100, "float32"),
-    (670_000, 100, "bfloat16"),
-    (131_072, 257, "float32"),
-    (131_072, 512, "bfloat16"),
-    (32_768, 1000, "float32"),
-    (65_536, 1000, "bfloat16"),
-    (65_536, 1001, "bfloat16"),
-    (16_384, 4096, "bfloat16"),
-    (4096, 32000, "bfloat16"),
-    (4096, 50257, "bfloat16"),
-    (2048, 128256, "bfloat16"),
-    (1024, 151936, "float32"),
-    (1024, 256000, "bfloat16"),
-    (8192, 10, "float32"),
-    (8192, 100, "float32"),
+# The tier that the table chooses, the logits' shape and dtype: each tier in both dtypes, at 128 MB of logits or more,
+# and last the launch-bound shapes of a training step.
+SHAPES: list[tuple[str, tuple[int, ...], str]] = [
+    ("row32", (32_768, 1000), "float32"),
+    ("row32", (65_536, 1000), "bfloat16"),
+    ("tile", (3_400_000, 10), "float32"),
+    ("tile", (6_700_000, 10), "bfloat16"),
+    ("row8", (340_000, 100), "float32"),
+    ("tile", (670_000, 100), "bfloat16"),
+    ("row256", (4096, 8192), "float32"),
+    ("row256", (4096, 32000), "bfloat16"),
+    ("cluster", (1024, 151936), "float32"),
+    ("cluster", (1024, 256000), "bfloat16"),
+    ("strided", (32, 19, 256, 256), "float32"),
+    ("strided", (64, 19, 256, 256), "bfloat16"),
+    ("row2", (1_050_000, 32), "float32"),
+    ("row2", (1_050_000, 64), "bfloat16"),
+    ("row8", (131_072, 512), "bfloat16"),
+    ("row128", (16_384, 2048), "float32"),
+    ("row128", (16_384, 4096), "bfloat16"),
+    ("row32", (131_072, 257), "float32"),
+    ("row32", (65_536, 1001), "bfloat16"),
+    ("row256", (4096, 50257), "bfloat16"),
+    ("cluster", (2048, 128256), "bfloat16"),
+    ("tile", (8192, 10), "float32"),
+    ("row8", (8192, 100), "float32"),
 ]
 COPIED = Case((2**18, 2**10), device="cuda")
 
@@ -86,8 +93,7 @@ def row(case: Case, copy: float) -> dict[str, Any]:
 
     times = {f.__name__: median_us(f) for f in (fused, autograd, torch_eager)}
     return {
-        "N": case.rows,
-        "C": case.classes,
+        "shape": list(case.shape),
         "dtype": case.dtype,
         "MB": nbytes / 1e6,
         "us": times,
@@ -99,19 +105,23 @@ def measure(path: Path) -> None:
     copy = max(copy_bandwidth() for _ in range(20))  # a card that was idle takes a while to reach its clock rate
     about = machine.describe("cuda") | {"command": " ".join(sys.argv), "copy_GB_per_s": copy / 1e9}
     rows: list[dict[str, Any]] = []
-    for N, C, dtype in SHAPES:
-        rows.append(row(Case((N, C), dtype, device="cuda"), copy))
+    for tier, shape, dtype in SHAPES:
+        try:
+            rows.append({"tier": tier, **row(Case(shape, dtype, device="cuda"), copy)})
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            continue
         write(path, json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 
 def show(result: dict[str, Any]) -> None:
     print(f"{result['machine']['gpu']}, copy {result['copy_GB_per_s']:.0f} GB/s")
-    print("        N        C dtype       MB   fused us  autograd us  cross_entropy us  % of copy")
+    print("tier    logits             dtype       MB   fused us  autograd us  cross_entropy us  % of copy")
     for r in result["rows"]:
         us = r["us"]
         print(
-            f"{r['N']:9} {r['C']:8} {r['dtype']:9} {r['MB']:6.0f} {us['fused']:10.1f} {us['autograd']:12.1f} "
-            f"{us['torch_eager']:17.1f} {100 * r['of_copy_bandwidth']:10.0f}"
+            f"{r['tier']:7} {shape_name(r['shape']):18} {r['dtype']:9} {r['MB']:6.0f} {us['fused']:10.1f} "
+            f"{us['autograd']:12.1f} {us['torch_eager']:17.1f} {100 * r['of_copy_bandwidth']:10.0f}"
         )
 
 

@@ -103,6 +103,7 @@ def test_short_rows_in_several_blocks(tier, case):
     assert_ran(tier, hold(case))
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_each_tier(monkeypatch, tier, dtype):
@@ -164,6 +165,7 @@ def test_the_same_bits_every_time(C):
         assert torch.equal(first, again) and torch.equal(grad, other)
 
 
+@pytest.mark.short
 def test_labels_out_of_range_stay_in_their_rows():
     z, y = torch.randn(300, 17, device="cuda"), torch.randint(17, (300,), device="cuda")
     y[5], y[6] = 17, 2**40
@@ -205,6 +207,7 @@ def test_graph_capture(reduction, dtype):
         assert torch.equal(got, wanted)
 
 
+@pytest.mark.short
 def test_streams_do_not_share_a_workspace():
     z, y = torch.randn(20000, 100, device="cuda"), torch.randint(100, (20000,), device="cuda")
     wanted = imae_ext.imae_loss(z, y)
@@ -247,6 +250,7 @@ def test_the_same_bits_every_time_on_a_side_stream():
                 assert all(torch.equal(a, b) for a, b in zip(again, wanted, strict=True))
 
 
+@pytest.mark.short
 @pytest.mark.parametrize(("N", "C"), [(128, 10), (1000, 1000), (4096, 100), (300, 70000)])
 def test_few_launches_and_no_wait(N, C):
     """Of one block, a kernel. Of several, also one that counts mean's targets, or a ticket zeroed for the others."""
@@ -264,6 +268,7 @@ def test_few_launches_and_no_wait(N, C):
     assert (len(seen.kernels), seen.memory, seen.waits) == (1, (), ())
 
 
+@pytest.mark.short
 def test_no_host_synchronisation():
     z = torch.randn(4096, 100, device="cuda", requires_grad=True)
     y = torch.randint(100, (4096,), device="cuda")

@@ -104,11 +104,8 @@ def test_no_kernel_spills(objects, element):
     frames = re.findall(r"(\d+) bytes stack frame", log)
     kernels = 18  # 7 tiers, forward and backward; clusters, forward; counting; scaling; binary losses
     assert len(spills) == kernels * len(ARCHITECTURES)
-    # a few registers go to memory in the binary losses in double, and in the strided kernel on some architectures
-    few, most = len(ARCHITECTURES), 64
-    assert sum(int(stores) + int(loads) > 0 for stores, loads in spills) <= few
-    assert max(max(int(stores), int(loads)) for stores, loads in spills) <= most
-    assert sum(int(frame) > 0 for frame in frames) <= few
+    assert all(int(stores) + int(loads) == 0 for stores, loads in spills)
+    assert all(int(frame) == 0 for frame in frames)
 
 
 @pytest.mark.parametrize("element", ELEMENTS)

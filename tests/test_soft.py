@@ -181,6 +181,9 @@ def test_what_does_not_count_stays_out(reduction, robust_loss):
     z[2], z[3] = NAN, torch.tensor([INF, -INF, NAN, 0, 0])
     got = gradient(robust_loss, z, t, FORMULA, **options)
     assert torch.equal(got[0], wanted[0]) and torch.equal(got[1], wanted[1])
+    leaf = z.clone().requires_grad_()
+    (robust_loss(leaf, t, FORMULA, **options).sum() / 0).backward()  # infinite from above
+    assert (leaf.grad[[2, 3]] == 0).all() and not leaf.grad[0].isfinite().any()
 
 
 @by_implementation
@@ -277,6 +280,8 @@ def test_the_operators_keep_torch_s_contract(dtype, reduction):
     arguments = (t.to(wide), FORMULA.packed, torch.rand(5), torch.rand(6), 0.1)
     torch.library.opcheck(torch.ops.imae_ext.dense_forward, (z.clone().requires_grad_(), *arguments, code))
     upstream = torch.ones(6 if reduction == "none" else (), dtype=wide)
+    if reduction != "normalized":
+        torch.library.opcheck(torch.ops.imae_ext.dense_forward_backward, (z, *arguments, code))
     torch.library.opcheck(torch.ops.imae_ext.dense_backward, (z, *arguments, torch.ones((), dtype=wide), upstream))
 
 

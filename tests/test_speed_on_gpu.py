@@ -277,14 +277,19 @@ def test_the_times_of_the_tiers_are_written_after_every_shape(
             raise KeyboardInterrupt
         return timed(case, copy)
 
-    monkeypatch.setattr(gpu_times, "SHAPES", [(64, 3, "float32"), (32, 4, "bfloat16"), (8, 5, "float32")])
+    monkeypatch.setattr(
+        gpu_times,
+        "SHAPES",
+        [("tile", (64, 3), "float32"), ("strided", (4, 4, 2, 4), "bfloat16"), ("tile", (8, 5), "float32")],
+    )
     monkeypatch.setattr(gpu_times, "COPIED", Case((8, 8)))
     monkeypatch.setattr(gpu_times, "row", stopped)
     monkeypatch.setattr(gpu_times.machine, "describe", lambda device: {"machine": {"gpu": "A card"}, "commit": "0123"})
     with pytest.raises(KeyboardInterrupt):
         gpu_times.measure(path)
     result = json.loads(path.read_text())
-    assert [(row["N"], row["C"], row["dtype"]) for row in result["rows"]] == [(64, 3, "float32"), (32, 4, "bfloat16")]
+    found = [(row["tier"], row["shape"], row["dtype"]) for row in result["rows"]]
+    assert found == [("tile", [64, 3], "float32"), ("strided", [4, 4, 2, 4], "bfloat16")]
     assert result["commit"] == "0123"
     for row in result["rows"]:  # every call takes a millisecond by the fake clock
         assert row["us"] == {"fused": 1000, "autograd": 1000, "torch_eager": 1000}

@@ -82,11 +82,13 @@ def pyplot() -> Any:
 def training_curves(results: Sequence[Result], path: Path, title: str, panels: Panels = PANELS) -> None:
     """Draw test accuracy and the fits of the wrong and the right labels, in percent, against the epoch.
 
-    A line for each loss and rate, the mean over its seeds, in a band of one standard deviation. A panel of which
-    nothing was measured is left out.
+    A line for each loss and rate, the mean over its seeds, in a band of one standard deviation; a loss at several rates
+    keeps its colour, has them in its labels, and is dashed but for the first. A panel of which nothing was measured is
+    left out.
     """
     groups = by_loss(results)
-    inks = colours([group[0].recipe.name for group in groups])
+    names = [group[0].recipe.name for group in groups]
+    inks = colours(names)
     panels = tuple(panel for panel in panels if any(not math.isnan(panel[1](one.final)) for one in results)) or FIT
     plt = pyplot()
     with plt.rc_context(STYLE):
@@ -94,14 +96,14 @@ def training_curves(results: Sequence[Result], path: Path, title: str, panels: P
         figure, row = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
         for axes, (heading, value) in zip(row[0], panels, strict=True):
             ends = []
-            for group in groups:
-                name = group[0].recipe.name
+            for i, (name, group) in enumerate(zip(names, groups, strict=True)):
+                label = name if names.count(name) == 1 else f"{name}, {group[0].recipe.learning_rate:g}"
                 epochs = [measures.epoch for measures in group[0].history]
                 values = np.array([[value(measures) for measures in run.history] for run in group])
                 mean, spread = values.mean(axis=0), values.std(axis=0, ddof=min(1, len(group) - 1))
                 axes.fill_between(epochs, mean - spread, mean + spread, color=inks[name], alpha=0.15, lw=0)
-                axes.plot(epochs, mean, color=inks[name], lw=2)
-                ends.append((float(mean[-1]), f"{name}  {mean[-1]:.1f}", inks[name]))
+                axes.plot(epochs, mean, "--" if name in names[:i] else "-", color=inks[name], lw=2)
+                ends.append((float(mean[-1]), f"{label}  {mean[-1]:.1f}", inks[name]))
             axes.set(title=heading, xlabel="epoch", ylim=(0, 101), xlim=(0, epochs[-1]))
             axes.tick_params(length=0)
             label_ends(axes, ends, gap=5.5)

@@ -50,7 +50,8 @@ struct BinaryJob {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kSmallThreads) binary_kernel(const __grid_constant__ BinaryJob<T> job) {
+__global__ void __launch_bounds__(kSmallThreads, kResidentThreads<ScalarOf<T>> / kSmallThreads)
+    binary_kernel(const __grid_constant__ BinaryJob<T> job) {
   using S = ScalarOf<T>;
   Totals totals{0, 0, 0};
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kSmallThreads + threadIdx.x; i < job.of.count;

@@ -5,6 +5,10 @@
 
 namespace imae {
 
+// Threads on an SM that a kernel's registers must allow; a guess. Left to itself, the compiler spills to allow more.
+template <class S>
+constexpr int kResidentThreads = sizeof(S) == 8 ? 512 : 768;
+
 // Coefficients in memory, read and written 16 bytes at a time.
 template <class S>
 struct alignas(16) Saved : Coefficients<S> {};

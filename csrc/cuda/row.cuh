@@ -9,11 +9,11 @@
 
 namespace imae {
 
+// Threads of a block: a guess.
 template <int kLanes>
 constexpr int kRowThreads = kLanes <= 32 ? 256 : kLanes;
-// Blocks on an SM that registers must allow. Left to itself, the compiler spills to allow more.
 template <class S, int kLanes>
-constexpr int kRowBlocks = (sizeof(S) == 8 ? 512 : 768) / kRowThreads<kLanes>;
+constexpr int kRowBlocks = kResidentThreads<S> / kRowThreads<kLanes>;
 
 // The blocks that share a row: here, each has its rows to itself. cluster.cuh has several.
 struct OneBlock {

@@ -4,7 +4,7 @@
 
 namespace imae {
 
-constexpr int kSmallThreads = 256;
+constexpr int kSmallThreads = 256;  // a guess
 
 // Before a forward kernel of several blocks: part of the sum of the targets' weights from each block, and its ticket.
 template <class S>

@@ -6,9 +6,9 @@
 
 namespace imae {
 
-constexpr int kStridedThreads = 128;
-constexpr int kBatch = 8;           // loads on their way at once
-constexpr int kSome = 32 * kBatch;  // classes that are added up at once: no sum has many terms
+constexpr int kStridedThreads = 128;  // a guess
+constexpr int kBatch = 8;             // loads on their way at once; a guess
+constexpr int kSome = 32 * kBatch;    // classes that are added up at once: no sum has many terms
 
 // kBatch classes of one position, from `begin` on; -infinity where there is none.
 template <class T>
@@ -38,7 +38,8 @@ struct Batch {
 };
 
 template <class Job>
-__global__ void __launch_bounds__(kStridedThreads) strided_kernel(const __grid_constant__ Job job) {
+__global__ void __launch_bounds__(kStridedThreads, kResidentThreads<typename Job::S> / kStridedThreads)
+    strided_kernel(const __grid_constant__ Job job) {
   using T = typename Job::T;
   using S = typename Job::S;
   const auto& rows = job.rows;

@@ -13,6 +13,16 @@
 //   packs.h            element types, and 16-byte packs of them
 //   device.h           the arithmetic that formulas.h asks for
 //   small.cuh          mean's divisor; the scaling of a finished gradient
+//
+// NOT MEASURED: no kernel has run on a GPU yet. That results are right is tested in an emulator; what is fast is a
+// guess, reasoned from the cards' documented sizes. Each such number has the word `guess` beside it:
+//   which tier takes a row      kTileRowBytes, kRowTiers, reads_in_place     IMAE_EXT_TIER=tile, row2, row8, row32,
+//                                                                            row128, row256, strided or cluster
+//   blocks that hold a row      blocks_to_hold                               IMAE_EXT_CLUSTER=1, 2, 4 or 8
+//   shared memory of a block    slots_to_hold                                none
+//   threads and registers       jobs.h, row.cuh, strided.cuh, small.cuh      none
+// Both variables are read at each call, and heeded where they give right results. benchmarks/gpu.sh 2 measures every
+// tier against a copy; by that the numbers are to be set, and the word to go.
 #pragma once
 #include <cstdint>
 #include <cstdlib>
@@ -31,12 +41,13 @@ struct Card {
   bool clusters;             // compute capability 9.0 and later
 };
 
-// A row's bytes, for the tile: 128 rows of up to 256 bytes leave room for 6 blocks on an SM (8.0: 163 KB). Rows of a
-// multiple of 16 bytes would conflict in its banks, but those go to a row tier.
+// A row's bytes, for the tile; a guess: 128 rows of up to 256 bytes leave room for 6 blocks on an SM (8.0: 163 KB).
+// Rows of a multiple of 16 bytes would conflict in its banks, but those go to a row tier.
 constexpr int64_t kTileRowBytes = 256;
 
 // The row tiers, by the 16-byte packs that a row takes. More lanes than needed idle, and the formulas are evaluated
-// for fewer rows at a time; with fewer lanes, a block's rows take more shared memory and each thread more time.
+// for fewer rows at a time; with fewer lanes, a block's rows take more shared memory and each thread more time. Where
+// one tier ends and the next begins is a guess.
 constexpr int64_t kStaticShared = 4096;  // at most: a row kernel's, a cluster's exchange, and what the driver keeps
 
 struct RowTier {
@@ -74,9 +85,9 @@ inline int64_t slots_of(const Card& card, int threads) {
   return (card.shared_per_block - kStaticShared) / (16 * threads);
 }
 
-// How many slots each thread of a row kernel gets; `slots` would hold the row. Two blocks on an SM, one loading while
-// the other computes; or one if only that can hold the row and in chunks it would be read twice; else two that take it
-// in even chunks.
+// How many slots each thread of a row kernel gets; `slots` would hold the row. A guess: two blocks on an SM, one
+// loading while the other computes; or one if only that can hold the row and in chunks it would be read twice; else two
+// that take it in even chunks.
 inline int slots_to_hold(int64_t slots, bool twice, int threads, const Card& card) {
   const int64_t room = slots_of(card, threads), half = room / 2;
   if (slots <= (twice ? room : half)) return static_cast<int>(slots < 1 ? 1 : slots);
@@ -86,7 +97,7 @@ inline int slots_to_hold(int64_t slots, bool twice, int threads, const Card& car
 
 // The blocks of 256 threads that hold a row together, a power of two: the fewest of which two fit on an SM, one loading
 // while the other computes; kMaxCluster if that many are too few. Larger clusters leave more SMs idle, for theirs must
-// lie together. Not measured: IMAE_EXT_CLUSTER=1, 2, 4 or 8 names another number, and any gives right results.
+// lie together. A guess: IMAE_EXT_CLUSTER=1, 2, 4 or 8 names another number, and any gives right results.
 inline int blocks_to_hold(int64_t packs, const Card& card) {
   const char* wish = std::getenv("IMAE_EXT_CLUSTER");
   const int64_t held = 256 * (slots_of(card, 256) / 2);  // packs
@@ -126,7 +137,7 @@ inline Tier choose_tier(const Rows& r, const Card& card, const char* wish) {
   return choice;
 }
 
-// A thread for each position needs many positions, or not much to do for each.
+// A thread for each position needs many positions, or not much to do for each. How many is a guess.
 inline bool reads_in_place(const Rows& r) {
   const View &z = r.logits_view, &g = r.grad_view;
   const bool adjacent = z.class_stride == 1 && (!r.grad || g.class_stride == 1);

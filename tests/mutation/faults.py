@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from anywhere import ANYWHERE
 from cpu_faults import CPU
 from formula_faults import FORMULAS
 from package_faults import PACKAGE
 from shipped import SHIPPED
 from targets import TARGETS
 
-FAULTS = (*SHIPPED, *FORMULAS, *CPU, *PACKAGE, *TARGETS)
+FAULTS = (*SHIPPED, *FORMULAS, *CPU, *PACKAGE, *TARGETS, *ANYWHERE)

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 SANITIZERS = "-fsanitize=address,undefined"
 TESTS = (
     "test_binary.py",
+    "test_binary_contract.py",
     "test_case_table.py",
     "test_contract_autograd.py",
     "test_contract_parameters.py",
@@ -28,6 +29,7 @@ TESTS = (
     "test_mixed.py",
     "test_shipped_bugs.py",
     "test_soft.py",
+    "test_soft_contract.py",
 )
 # numpy lets a view reach behind its memory
 OUT_OF_BOUNDS = """

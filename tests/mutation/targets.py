@@ -5,8 +5,8 @@ from __future__ import annotations
 from fault import Fault
 
 ROWS = ("test_sample_weight.py",)
-BINARY = ("test_binary.py",)
-SOFT = ("test_soft.py",)
+BINARY = ("test_binary.py", "test_binary_contract.py")
+SOFT = ("test_soft.py", "test_soft_contract.py")
 MIXED = ("test_mixed.py",)
 
 TARGETS = (

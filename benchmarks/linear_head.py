@@ -173,7 +173,7 @@ def times_of(shape: str, dtype: torch.dtype, options: argparse.Namespace) -> lis
 def memory_of(shape: str, options: argparse.Namespace) -> list[Results]:
     """What each way needs, each in a process of its own."""
     known = ways(*inputs("8x8x64", getattr(torch, options.dtype), options.device))
-    names = [name for name in known if name != "products"]
+    names = [name for name in known if name not in ("products", *options.skip)]
     rows = []
     for name in names:
         fixed = ["--dtype", options.dtype, "--device", options.device, "--threads", str(options.threads)]
@@ -221,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--skip", nargs="+", default=[], help="ways to leave out of the timing")
+    parser.add_argument("--skip", nargs="+", default=[], help="ways to leave out")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--no-times", action="store_true")
     parser.add_argument("--out", type=Path, help="JSON file to add to")

@@ -42,10 +42,10 @@ torch.library.register_autograd("imae_ext::dense_forward", _derivative, setup_co
 
 
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
-    """Compute the loss, differentiable with respect to the logits: by a kernel on a CPU, else by the reference."""
+    """Compute the loss, differentiable with respect to the logits: by a kernel, or by the reference."""
     formula, weight, sample_weight, label_smoothing, ignore_index, reduction = options
-    on_cpu = isinstance(logits, Tensor) and logits.device.type == "cpu"
-    if not on_cpu or needs_reference(target, weight, sample_weight):
+    by_kernel = isinstance(logits, Tensor) and logits.device.type in ("cpu", "cuda")
+    if not by_kernel or needs_reference(target, weight, sample_weight):
         return soft.robust_loss(logits, target, *options)
     soft.check_call(logits, target, options)
     classes = min(1, logits.dim() - 1)

@@ -7,47 +7,25 @@ give the same bits, for the sums' order is part of what the package promises.
 from __future__ import annotations
 
 import itertools
-import os
-import sys
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from cases import FORMULAS, PARAMETER_SWEEP, Case, table
-from expected import assert_within, expected, rows
+from emulated import DTYPES, FORCED, MEAN, NONE, ORDERS, REDUCTIONS, Machine, check, emulated, tier
+from expected import assert_within, expected
 
 from benchmarks import gpu_shapes
-from imae_ext import reference
-
-sys.path.append(str(Path(__file__).parent / "simt"))
-import emulator
-from kernels import MEAN, NONE, NORMALIZED, SUM, Kernels, Machine, compile_kernels
 
 pytestmark = pytest.mark.cuda
 
-REDUCTIONS = {"none": NONE, "mean": MEAN, "sum": SUM, "normalized": NORMALIZED}
-ORDERS = (Machine(), Machine(seed=1), Machine(seed=7, resident=3, most_blocks=3))
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # Around lanes, warps, blocks and packs, and the class counts of data sets; above 1025 few rows.
 COUNTS = (1, 2, 3, 7, 10, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 257, 1000, 1001, 1023, 1024, 1025, 4097, 32000)
-FORCED = ("row2", "row8", "row32", "row128", "row256", "strided", "cluster")
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory):
-    return Kernels(compile_kernels(tmp_path_factory.mktemp("kernels") / "kernels.so"))
-
-
-@contextmanager
-def tier(name: str | None):
-    if name is not None:
-        os.environ["IMAE_EXT_TIER"] = name
-    try:
-        yield
-    finally:
-        os.environ.pop("IMAE_EXT_TIER", None)
+def kernels():
+    return emulated()
 
 
 def by_alignment():
@@ -79,45 +57,6 @@ ALIGNMENT = [valid(c) for c in by_alignment() if c.C > 1 or c.formula.margin]
 COMMON = table()[::3]
 ALL = list(dict.fromkeys([*ALIGNMENT, *COMMON]))
 assert len(ALL) >= 1000
-
-
-def run(kernels: Kernels, case: Case, target: torch.Tensor | None = None):
-    """Loss, gradient and the wanted: in one pass where the operators do that, else by saved coefficients."""
-    logits, labels, weight = case.inputs()
-    target = labels if target is None else target
-    before = logits.clone()
-    reduction = REDUCTIONS[case.reduction]
-    packed = tuple(case.formula.build().packed)
-    options = {"class_weight": weight, "reduction": reduction}
-    if reduction in (MEAN, SUM) and case.dtype != torch.float16:
-        made = kernels.forward(logits, target, packed, grad=True, **options)
-        upstream = 1.0
-    else:
-        made = kernels.forward(logits, target, packed, save=True, **options)
-        loss = made["loss"]
-        upstream = torch.full_like(loss, 0.75)
-        if loss.ndim:
-            upstream = torch.linspace(-1.5, 2.5, loss.numel(), dtype=loss.dtype).view_as(loss)
-        made["grad"] = kernels.backward(logits, target, made, upstream)
-        upstream = upstream.double().numpy().reshape(-1) if upstream.ndim else upstream.item()
-    assert torch.equal(before.nan_to_num(nan=12345.0), logits.nan_to_num(nan=12345.0)), "the logits were written to"
-    wanted = expected(case.formula, logits, target, weight=weight, reduction=case.reduction, grad_output=upstream)
-    return made, wanted
-
-
-def check(kernels: Kernels, case: Case, machines=ORDERS, target: torch.Tensor | None = None) -> None:
-    results = []
-    for machine in machines:
-        kernels.machine = machine
-        made, wanted = run(kernels, case, target)
-        loss = made["loss"].reshape(-1) if case.reduction == "none" else made["loss"]
-        assert_within(loss, wanted.loss, wanted.loss_allowed, f"loss, {machine}")
-        assert_within(rows(made["grad"]), wanted.grad, wanted.grad_allowed, f"gradient, {machine}")
-        results.append(made)
-    for other in results[1:]:
-        for name, value in results[0].items():
-            same = (value == other[name]) | (value.isnan() & other[name].isnan())
-            assert same.all(), f"{name} depends on the order of threads"
 
 
 @pytest.mark.parametrize("case", ALL, ids=str)
@@ -202,63 +141,6 @@ def test_parameters(kernels, formula):
         check(kernels, Case(formula, 10, dtype, values=values, reduction="none"))
 
 
-@pytest.mark.parametrize("name", [None, *FORCED])
-@pytest.mark.parametrize("C", [5, 40, 700])
-def test_labels_out_of_range_touch_their_own_row_only(kernels, C, name):
-    """Their loss and gradient are NaN; nothing beyond the row is read or written (the sanitizers run this, too)."""
-    kernels.machine = ORDERS[2]
-    logits = torch.randn(40, C)
-    target = torch.randint(C, (40,))
-    bad = torch.tensor([3, 4, 17, 39])
-    target[bad] = torch.tensor([C, -1, 2**40, -(2**62)])
-    packed = tuple(FORMULAS[4].build().packed)
-    weight = torch.rand(C) + 0.5
-    with tier(name):
-        for class_weight in (None, weight):
-            made = kernels.forward(logits, target, packed, class_weight=class_weight, reduction=MEAN, grad=True)
-            wrong = made["grad"].isnan()
-            assert wrong[bad].all() and wrong.sum() == bad.numel() * C
-            assert made["loss"].isnan()
-            values = kernels.forward(logits, target, packed, class_weight=class_weight, reduction=NONE)["loss"]
-            assert values[bad].isnan().all() and values.isnan().sum() == bad.numel()
-
-
-@pytest.mark.parametrize("name", [None, *FORCED])
-def test_rows_that_are_not_numbers_stay_alone(kernels, name):
-    kernels.machine = ORDERS[2]
-    inf = float("inf")
-    logits = torch.randn(36, 37)
-    target = torch.randint(1, 37, (36,))
-    target[9] = -100
-    logits[9] = float("nan")
-    logits[2, 0], logits[3, 0], logits[5] = float("nan"), inf, -inf
-    logits[7, 0] = -inf  # another class without probability: fine
-    packed = tuple(FORMULAS[0].build().packed)
-    with tier(name):
-        made = kernels.forward(logits, target, packed, reduction=MEAN, grad=True)
-        wrong = made["grad"].isnan()
-        assert wrong[[2, 3]].all() and wrong[5].any() and wrong.any(dim=1).sum() == 3
-        assert (made["grad"][9] == 0).all() and made["grad"][7, 0] == 0
-        values = kernels.forward(logits, target, packed, reduction=NONE)["loss"]
-        assert values.isnan().sum() == 3 and values[9] == 0
-
-
-def test_no_rows_and_all_rows_ignored(kernels):
-    kernels.machine = ORDERS[0]
-    packed = tuple(FORMULAS[0].build().packed)
-    none = torch.empty(0, 5), torch.empty(0, dtype=torch.int64)
-    assert kernels.forward(*none, packed, reduction=MEAN, grad=True)["loss"].isnan()
-    assert kernels.forward(*none, packed, reduction=SUM)["loss"] == 0
-    with tier("cluster"):  # of several blocks even so
-        assert kernels.forward(*none, packed, reduction=MEAN, grad=True)["loss"].isnan()
-    logits, target = torch.randn(300, 5), torch.full((300,), -100)
-    for save in (False, True):
-        made = kernels.forward(logits, target, packed, reduction=MEAN, grad=not save, save=save)
-        if save:
-            made["grad"] = kernels.backward(logits, target, made, torch.tensor(1.0))
-        assert made["loss"].isnan() and (made["grad"] == 0).all()
-
-
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
 def test_mean_over_more_rows_than_are_counted_at_once(kernels, dtype):
     kernels.machine = ORDERS[0]
@@ -298,127 +180,12 @@ def test_scale(kernels, dtype, offset):
         assert torch.equal(store, wanted)
 
 
-INF, NAN = float("inf"), float("nan")
-LEFT_OUT_SHAPES = [(300, 5), (37, 37), (9, 700), (4, 30, 6, 6), (40, 6), (3, 9001)]
-
-
-def problem_with_rows_left_out(dtype, shape, seed=0):
-    """Ignored labels, and a class of weight 0; the logits there are not finite."""
-    logits = torch.randn(shape).to(dtype)
-    target = torch.randint(shape[1], (*shape[:1], *shape[2:]))
-    target.view(-1)[::3] = -100
-    target.view(-1)[1] = 3
-    weight = torch.rand(shape[1], dtype=torch.float64 if dtype == torch.float64 else torch.float32) + 0.5
-    weight[3] = 0
-    out = ((target == -100) | (target == 3)).unsqueeze(1).expand(shape)
-    filler = torch.tensor([INF, NAN, -INF], dtype=dtype)[torch.arange(out.numel()).reshape(shape) % 3]
-    return torch.where(out, filler, logits), target, weight, out
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", LEFT_OUT_SHAPES, ids=str)
-@pytest.mark.parametrize("name", [None, *FORCED])
-def test_rows_left_out_are_0_whatever_comes_from_above(kernels, dtype, shape, name):
-    """Written in one pass and scaled, or from saved coefficients; other rows are the gradient times the factor."""
-    kernels.machine = ORDERS[2]
-    logits, target, weight, out = problem_with_rows_left_out(dtype, shape)
-    packed = tuple(FORMULAS[4].build().packed)
-    options = {"class_weight": weight, "reduction": MEAN}
-    with tier(name):
-        made = kernels.forward(logits, target, packed, grad=True, **options)
-        saved = kernels.forward(logits, target, packed, save=True, **options)
-        values = kernels.forward(logits, target, packed, class_weight=weight, reduction=NONE)["loss"]
-        assert made["loss"].isfinite() and torch.equal(saved["loss"], made["loss"])
-        assert (made["grad"][out] == 0).all() and made["grad"][~out].isfinite().all()
-        assert (values == 0).eq(out[:, 0]).all()
-        once = kernels.backward(logits, target, saved, torch.ones_like(saved["loss"]))
-        for value in (INF, -INF, NAN, 0.0, 1.0, 2.0):
-            factor = torch.full_like(saved["loss"], value)
-            scaled = made["grad"].clone()
-            kernels.scale_(scaled, factor, target, class_weight=weight)
-            for grad in (scaled, kernels.backward(logits, target, saved, factor)):
-                assert (grad[out] == 0).all(), value
-                near = 4 * torch.finfo(dtype).eps
-                torch.testing.assert_close(grad[~out], (once * value)[~out], rtol=near, atol=1e-6, equal_nan=True)
-
-
-@pytest.mark.parametrize("name", [None, *FORCED])
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_weights_of_rows(kernels, reduction, name):
-    """Beside class weights, of both signs; a row of weight 0 is left out whatever it holds."""
-    for C, dtype in ((5, torch.float32), (40, torch.bfloat16), (700, torch.float64)):
-        case = Case(FORMULAS[4], C, dtype, reduction=reduction, rows=41)
-        logits, target, _ = case.inputs()
-        wide = torch.float64 if dtype == torch.float64 else torch.float32
-        weight, sample_weight = torch.linspace(0.5, 2, C, dtype=wide), torch.linspace(-0.5, 2, 41, dtype=wide)
-        sample_weight[[3, 17]] = 0
-        options = {"class_weight": weight, "sample_weight": sample_weight, "reduction": REDUCTIONS[reduction]}
-        wanted = expected(case.formula, logits, target, weight=weight, sample_weight=sample_weight, reduction=reduction)
-        logits[3], logits[17] = NAN, INF
-        for machine, one_pass in itertools.product(ORDERS, (True, False)):
-            kernels.machine = machine
-            with tier(name):
-                if one_pass and reduction in ("mean", "sum"):
-                    made = kernels.forward(logits, target, tuple(case.formula.build().packed), grad=True, **options)
-                else:
-                    made = kernels.forward(logits, target, tuple(case.formula.build().packed), save=True, **options)
-                    made["grad"] = kernels.backward(logits, target, made, torch.ones_like(made["loss"]))
-            assert_within(made["loss"], wanted.loss, wanted.loss_allowed, "loss")
-            assert_within(made["grad"], wanted.grad, wanted.grad_allowed, "gradient")
-
-
 def test_every_tier_was_chosen(kernels):
     chosen = set()
     for case in ALL:
         logits, target, _ = case.inputs()
         chosen.add(kernels.tier(logits, target.contiguous(), torch.empty_like(logits)))
     assert chosen == {"tile", *FORCED, None}
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_binary(kernels, dtype, reduction):
-    """Against the reference, for every type of target; the same bits in any order of threads."""
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    logits = (8 * torch.randn(41, 7)).to(dtype)
-    soft = torch.rand(41, 7)
-    soft[::2] = soft[::2].round()
-    soft[3] = -100
-    weights = {"weight": torch.linspace(0, 2, 7, dtype=wide), "pos_weight": torch.linspace(3, 1, 7, dtype=wide)}
-    weights["sample_weight"] = torch.linspace(-0.5, 2, 41, dtype=wide)
-    kinds = [soft.double(), soft, soft.round().long(), soft.round().int(), soft > 0.5, (soft > 0.5).byte()]
-    for spec, target in itertools.product(FORMULAS[::3], kinds):
-        if reduction == "normalized" and not spec.margin:
-            continue
-        packed = tuple(spec.build().packed)
-        x = logits.to(wide).requires_grad_()
-        wanted = reference.binary_robust_loss(x, target, spec.build(), reduction=reduction, **weights)
-        upstream = torch.linspace(-1, 2, wanted.numel(), dtype=wide).view(wanted.shape) - 0.5
-        (grad,) = torch.autograd.grad(wanted, x, upstream)
-        results = []
-        for machine in ORDERS:
-            kernels.machine = machine
-            made = kernels.binary(logits, target, packed, reduction=REDUCTIONS[reduction], **weights)
-            back = {"grad_output": upstream, "divisor": made["divisor"]}
-            results.append(made | kernels.binary(logits, target, packed, **back, **weights))
-        near = {torch.float64: 1e-11, torch.float32: 2e-5}.get(dtype, 1e-2)
-        torch.testing.assert_close(made["loss"], wanted.detach(), rtol=min(near, 2e-5), atol=1e-5 * near)
-        torch.testing.assert_close(results[-1]["grad"].to(wide), grad, rtol=near, atol=near * 1e-2)
-        assert (results[-1]["grad"][:, 0] == 0).all()
-        for other in results[1:]:
-            assert all(torch.equal(value, other[name]) for name, value in results[0].items())
-
-
-def test_binary_with_a_target_beyond_0_and_1(kernels):
-    """Its own element is NaN: nothing waits for a device."""
-    kernels.machine = ORDERS[2]
-    logits, target = torch.randn(41, 7), torch.rand(41, 7)
-    target[3, 2], target[40, 6] = 1.5, -0.5
-    packed = tuple(FORMULAS[4].build().packed)
-    values = kernels.binary(logits, target, packed, reduction=NONE)
-    grad = kernels.binary(logits, target, packed, grad_output=torch.ones(()), divisor=values["divisor"])["grad"]
-    wrong = (target < 0) | (target > 1)
-    assert (values["loss"].isnan() == wrong).all() and (grad.isnan() == wrong).all()
 
 
 @pytest.mark.parametrize("call", gpu_shapes.CALLS, ids=str)
@@ -440,9 +207,3 @@ def test_rows_that_a_gpu_s_tests_expect_in_clusters(kernels, shared):
             chosen = kernels.tier(logits, torch.zeros(1, dtype=torch.long), torch.empty_like(logits))
             wanted = "cluster" if gpu_shapes.wants_cluster(C * dtype.itemsize, shared) else "row256"
             assert chosen == wanted, (dtype, C)
-
-
-@pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
-def test_sanitizers_report_nothing(tmp_path, sanitizer):
-    done = emulator.run(compile_kernels(tmp_path / "program", sanitizer=sanitizer, few_types=True), timeout=300)
-    assert done.returncode == 0 and done.stdout == "done\n", done.stdout

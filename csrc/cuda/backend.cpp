@@ -32,15 +32,20 @@ void check_labels(const Call& call) {
   }
 }
 
-// Launches on the device of the call's logits, on that device's current stream.
+void check(int error) { STD_TORCH_CHECK(error == 0, "imae_ext: CUDA launch failed: ", cuda_error(error)); }
+
+// Launches on a device, on its current stream.
 template <class F>
-void on_device_of(const Tensor& logits, F launch) {
-  const ts::accelerator::DeviceGuard guard(logits.get_device_index());
+void on_device(int32_t device, F launch) {
+  const ts::accelerator::DeviceGuard guard(device);
   STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream != nullptr, "imae_ext: this torch has no CUDA");
   void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(logits.get_device_index(), &stream));
-  const int error = launch(stream);
-  STD_TORCH_CHECK(error == 0, "imae_ext: CUDA launch failed: ", cuda_error(error));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+  check(launch(stream));
+}
+template <class F>
+void on_device_of(const Tensor& logits, F launch) {
+  on_device(logits.get_device_index(), launch);
 }
 
 template <class F>
@@ -50,9 +55,16 @@ void on_device_of(const Call& call, F launch) {
 }
 
 // Freed when the call returns, but the caching allocator gives it to later work of the same stream only.
-std::optional<Tensor> workspace_for(const Tensor& logits, bool wanted) {
+std::optional<Tensor> workspace_on(int32_t device, bool wanted) {
   if (!wanted) return std::nullopt;
-  return new_tensor(logits, {int64_t(sizeof(Workspace) / sizeof(double))}, ScalarType::Double);
+  constexpr int64_t kSize = sizeof(Workspace) / sizeof(double), kStride = 1;
+  AtenTensorHandle made = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(1, &kSize, &kStride, aoti_torch_dtype_float64(),
+                                                  aoti_torch_device_type_cuda(), device, &made));
+  return Tensor(made);
+}
+std::optional<Tensor> workspace_for(const Tensor& logits, bool wanted) {
+  return workspace_on(logits.get_device_index(), wanted);
 }
 Workspace* memory_of(const std::optional<Tensor>& workspace) {
   return workspace ? static_cast<Workspace*>(workspace->mutable_data_ptr()) : nullptr;
@@ -80,7 +92,18 @@ void binary(const Tensor& logits, const Binary& b, const Reduction& r) {
   });
 }
 
-constexpr Backend kBackend = {&cuda_reads_in_place, nullptr, &forward, &backward, &scale, &binary, nullptr};
+// It gets no tensor: where the results lie, the inputs lie, too.
+void dense(const Dense& d, const Reduction& r) {
+  int device = 0;
+  if (!r.divisor && d.N == 0) return;
+  check(cuda_device_of(r.divisor ? r.divisor : d.grad, &device));
+  on_device(device, [&](void* stream) {
+    const auto workspace = workspace_on(device, r.divisor != nullptr);
+    return cuda_dense(d, r, memory_of(workspace), stream);
+  });
+}
+
+constexpr Backend kBackend = {&cuda_reads_in_place, nullptr, &forward, &backward, &scale, &binary, &dense};
 [[maybe_unused]] const bool added = add_backend(torch::headeronly::DeviceType::CUDA, kBackend);
 
 }  // namespace

@@ -58,12 +58,8 @@ __global__ void __launch_bounds__(kSmallThreads, kResidentThreads<ScalarOf<T>> /
        i += static_cast<int64_t>(gridDim.x) * kSmallThreads)
     totals = totals + job.element(i);
   if (!job.reduction.divisor) return;
-  if (!grid_sum(totals, job.workspace->part, &job.workspace->ticket) || threadIdx.x != 0) return;
-  const double divisor = job.reduction.divide_by == Reduction::kTargets          ? totals.targets
-                         : job.reduction.divide_by == Reduction::kExampleWeights ? totals.example_weight
-                                                                                 : 1.0;
-  if (job.reduction.loss) *static_cast<S*>(job.reduction.loss) = static_cast<S>(totals.value / divisor);
-  *static_cast<S*>(job.reduction.divisor) = static_cast<S>(divisor);
+  if (grid_sum(totals, job.workspace->part, &job.workspace->ticket) && threadIdx.x == 0)
+    put_reduction<S>(job.reduction, totals);
 }
 
 }  // namespace imae

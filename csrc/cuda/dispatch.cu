@@ -30,6 +30,17 @@ int cuda_binary(const Binary& b, const Reduction& r, Workspace* workspace, void*
   return kernels_of(b.dtype).binary(b, r, workspace, stream);
 }
 
+int cuda_dense(const Dense& d, const Reduction& r, Workspace* workspace, void* stream) {
+  return kernels_of(d.dtype).dense(d, r, workspace, stream);
+}
+
+int cuda_device_of(const void* memory, int* device) {
+  cudaPointerAttributes found{};
+  const cudaError_t error = cudaPointerGetAttributes(&found, memory);
+  *device = found.device;
+  return error;
+}
+
 const char* cuda_error(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
 }  // namespace imae

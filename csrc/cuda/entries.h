@@ -2,6 +2,7 @@
 // own, for its kernels take a while.
 #pragma once
 #include "../binary.h"
+#include "../dense.h"
 #include "workspace.h"
 
 namespace imae {
@@ -11,6 +12,7 @@ struct CudaKernels {
   int (*backward)(const Backward&, void* stream);
   int (*scale)(const Scale&, void* stream);
   int (*binary)(const Binary&, const Reduction&, Workspace*, void* stream);
+  int (*dense)(const Dense&, const Reduction&, Workspace*, void* stream);
 };
 
 extern const CudaKernels cuda_float64, cuda_float32, cuda_float16, cuda_bfloat16;
@@ -22,6 +24,8 @@ int cuda_forward(const Forward&, const Reduction&, Workspace*, void* stream);
 int cuda_backward(const Backward&, void* stream);
 int cuda_scale(const Scale&, void* stream);
 int cuda_binary(const Binary&, const Reduction&, Workspace*, void* stream);
+int cuda_dense(const Dense&, const Reduction&, Workspace*, void* stream);
+int cuda_device_of(const void* memory, int* device);
 const char* cuda_error(int);
 
 }  // namespace imae

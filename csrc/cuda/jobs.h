@@ -35,6 +35,16 @@ __device__ __forceinline__ Label<S> label_of(const Rows& rows, int64_t i) {
   return as_label<S>(rows, i, rows.label(i));
 }
 
+// The loss and its divisor, where they are wanted, from the sums over all rows.
+template <class S>
+__device__ __forceinline__ void put_reduction(const Reduction& r, const Totals& t) {
+  const double divisor = r.divide_by == Reduction::kTargets          ? t.targets
+                         : r.divide_by == Reduction::kExampleWeights ? t.example_weight
+                                                                     : 1.0;
+  if (r.loss) *static_cast<S*>(r.loss) = static_cast<S>(t.value / divisor);
+  if (r.divisor) *static_cast<S*>(r.divisor) = static_cast<S>(divisor);
+}
+
 // The blocks that count the targets, of kCountRows at a time. Not by the card: the sum's order is the same on all.
 constexpr int kCountRows = 2048;
 IMAE_HD int count_blocks(int64_t N) {
@@ -99,11 +109,7 @@ struct ForwardJob {
   __device__ __forceinline__ void finish(Totals t) const {
     if (reduction.loss && !grid_sum(t, workspace->part, &workspace->ticket)) return;
     if (threadIdx.x != 0 || (!reduction.loss && blockIdx.x != 0)) return;
-    const double divisor = reduction.divide_by == Reduction::kTargets          ? t.targets
-                           : reduction.divide_by == Reduction::kExampleWeights ? t.example_weight
-                                                                               : 1.0;
-    put(reduction.loss, 0, static_cast<S>(t.value / divisor));
-    put(reduction.divisor, 0, static_cast<S>(divisor));
+    put_reduction<S>(reduction, t);
   }
 
  private:

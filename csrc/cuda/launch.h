@@ -163,6 +163,11 @@ constexpr CudaKernels cuda_kernels() {
             Launcher on(stream);
             if (on.ready()) run_binary<T>(b, r, workspace, on);
             return on.error();
+          },
+          [](const Dense& d, const Reduction& r, Workspace* workspace, void* stream) {
+            Launcher on(stream);
+            if (on.ready()) run_dense<T>(d, r, workspace, on);
+            return on.error();
           }};
 }
 

@@ -11,6 +11,7 @@
 
 #include "binary.cuh"
 #include "cluster.cuh"
+#include "dense.cuh"
 #include "row.cuh"
 #include "small.cuh"
 #include "strided.cuh"
@@ -111,6 +112,24 @@ void run_binary(const Binary& b, const Reduction& r, Workspace* workspace, L& on
   const int blocks = on.blocks(binary_kernel<T>, (b.count + kSmallThreads - 1) / kSmallThreads, shape);
   if (r.divisor && blocks > 1) on.zero(&workspace->ticket);
   on.launch(binary_kernel<T>, blocks, shape, BinaryJob<T>{b, r, workspace, b.formula->as<ScalarOf<T>>()});
+}
+
+template <class T, int kLanes, class L>
+void run_dense_rows(const Dense& d, const Reduction& r, Workspace* workspace, L& on) {
+  static_assert(sizeof(DenseJob<T>) <= 4096);  // as above
+  const BlockShape shape{kDenseThreads};
+  const int64_t rows = kDenseThreads / kLanes;
+  const int blocks = on.blocks(dense_kernel<T, kLanes>, (d.N + rows - 1) / rows, shape);
+  if (r.divisor && blocks > 1) on.zero(&workspace->ticket);
+  on.launch(dense_kernel<T, kLanes>, blocks, shape, DenseJob<T>{d, r, workspace, d.formula->as<ScalarOf<T>>()});
+}
+
+template <class T, class L>
+void run_dense(const Dense& d, const Reduction& r, Workspace* workspace, L& on) {
+  if (d.C <= kDenseWarpRow)
+    run_dense_rows<T, 32>(d, r, workspace, on);
+  else
+    run_dense_rows<T, kDenseThreads>(d, r, workspace, on);
 }
 
 }  // namespace imae

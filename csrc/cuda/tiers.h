@@ -12,6 +12,8 @@
 //   reduce.h           sums over lanes, warps, blocks and the grid, in a fixed order
 //   packs.h            element types, and 16-byte packs of them
 //   device.h           the arithmetic that formulas.h asks for
+//   binary.cuh         a logit for each yes or no
+//   dense.cuh          targets with an amount of every class
 //   small.cuh          mean's divisor; the scaling of a finished gradient
 //
 // NOT MEASURED: no kernel has run on a GPU yet. That results are right is tested in an emulator; what is fast is a

@@ -15,6 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(folder) for folder in (HERE.parents[1], HERE.parent, HERE.parent / "mutation", HERE)]
 
+import amount_faults  # noqa: E402
 import emulator  # noqa: E402
 from fault import Fault as AnyFault  # noqa: E402
 from fault import kernel_fault as Fault  # noqa: E402
@@ -76,6 +77,7 @@ FAULTS = (
     Fault("an upstream gradient of inf in the coefficients", "jobs.h", "finite(upstream(i)) ? upstream(i) * scale : scale", "upstream(i) * scale"),
     Fault("an upstream gradient of inf left out", "jobs.h", "return finite(upstream(i)) ? S(1) : upstream(i);", "return S(1);"),
     Fault("a class of weight 0 is only multiplied by it", "jobs.h", "return {known, weight == 0, weight};", "return {known, false, weight};"),
+    *amount_faults.FAULTS,
 )  # fmt: skip
 
 
@@ -84,7 +86,8 @@ def numbers(library: Path) -> None:
     import torch
     from cases import FORMULAS, Case
     from expected import assert_within, expected, rows
-    from kernels import MEAN, NONE, SUM, Kernels, Machine
+    from kernel_calls import MEAN, NONE, SUM, Machine
+    from kernels import Kernels
 
     torch.set_num_threads(1)
     kernels = Kernels(library)
@@ -140,12 +143,13 @@ def numbers(library: Path) -> None:
                 assert_within(made["loss"], wanted.loss, wanted.loss_allowed, f"{case}: loss")
                 assert_within(rows(made["grad"]), wanted.grad, wanted.grad_allowed, f"{case}: gradient")
     _special_rows(kernels)
+    amount_faults.numbers(kernels)
 
 
 def _special_rows(kernels) -> None:
     import torch
     from cases import FORMULAS
-    from kernels import MEAN, Machine
+    from kernel_calls import MEAN, Machine
 
     kernels.machine = Machine(7, 3)
     formula = tuple(FORMULAS[0].build().packed)
@@ -176,7 +180,7 @@ def _rows_left_out(kernels) -> None:
     """Ignored, or of a class of weight 0: nothing from above reaches them."""
     import torch
     from cases import FORMULAS
-    from kernels import MEAN
+    from kernel_calls import MEAN
 
     formula = tuple(FORMULAS[0].build().packed)
     for C in (10, 300):

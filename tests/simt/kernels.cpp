@@ -18,6 +18,10 @@ SIMT_EXPORT const char* run_binary(const imae_simt::BinaryCall* call) {
   return simt::error_of([&] { imae_simt::binary(*call); });
 }
 
+SIMT_EXPORT const char* run_dense(const imae_simt::DenseCall* call) {
+  return simt::error_of([&] { imae_simt::dense(*call); });
+}
+
 // how many blocks would hold a row
 SIMT_EXPORT int cluster_of(const imae_simt::RowsCall* call) {
   imae::Rows rows;

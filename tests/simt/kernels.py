@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_int64, c_void_p
-from dataclasses import dataclass
+from ctypes import Structure, c_char_p, c_double, c_int, c_int64, c_void_p
 from pathlib import Path
 
 import emulator
 import torch
+from kernel_calls import (
+    AMOUNTS,
+    DIVIDE_BY,
+    DTYPES,
+    MEAN,
+    NONE,
+    BackwardCall,
+    BinaryCall,
+    DenseCall,
+    ForwardCall,
+    Machine,
+    RowsCall,
+    ScaleCall,
+    pointer,
+    unwritten,
+)
 from torch import Tensor
 
 CSRC = Path(__file__).parents[2] / "csrc"
-DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # in the order of the kernels' enum
 TIERS = ("tile", "row2", "row8", "row32", "row128", "row256", "strided", "cluster")
-NONE, MEAN, SUM, NORMALIZED = range(4)  # reductions
-DIVIDE_BY = {NONE: 0, SUM: 0, MEAN: 1, NORMALIZED: 2}
 
 
 def compile_kernels(output: Path, csrc: Path = CSRC, sanitizer: str = "", few_types: bool = False) -> Path:
@@ -27,114 +39,17 @@ def compile_kernels(output: Path, csrc: Path = CSRC, sanitizer: str = "", few_ty
     return emulator.compile_library(here / "kernels.cpp", output, *flags)
 
 
-@dataclass(frozen=True)
-class Machine:
-    """How calls run: the order of threads; blocks, or clusters, that run interleaved, and of a grid at most; shared
-    memory of a block; blocks of a cluster at most (0: a card without clusters)."""
-
-    seed: int = 0
-    resident: int = 1
-    most_blocks: int = 3
-    shared: int = 99 << 10  # of the smaller cards
-    cluster: int = 8
-
-    def packed(self) -> MachineCall:
-        return MachineCall(self.seed, self.resident, self.most_blocks, self.shared, self.cluster)
-
-
-def structure(name: str, *fields: tuple[str, object]) -> type[Structure]:
-    return type(name, (Structure,), {"_fields_": list(fields)})
-
-
-MachineCall = structure(
-    "MachineCall", *((name, c_int64) for name in ("seed", "resident", "most_blocks", "shared", "cluster"))
-)
-RowsCall = structure(
-    "RowsCall",
-    ("machine", MachineCall),
-    ("dtype", c_int64),
-    ("dim", c_int64),
-    ("sizes", POINTER(c_int64)),
-    ("logits_strides", POINTER(c_int64)),
-    ("grad_strides", POINTER(c_int64)),
-    ("logits", c_void_p),
-    ("target", c_void_p),
-    ("target_is_int32", c_int64),
-    ("ignore_index", c_int64),
-    ("class_weight", c_void_p),
-    ("sample_weight", c_void_p),
-    ("grad", c_void_p),
-)
-ForwardCall = structure(
-    "ForwardCall",
-    ("rows", RowsCall),
-    ("formula", POINTER(c_double)),
-    ("formula_count", c_int64),
-    *((name, c_void_p) for name in ("value", "coefficients", "p", "example_weight")),
-    ("divide_by", c_int64),
-    ("mean_gradient", c_int64),
-    ("loss", c_void_p),
-    ("divisor", c_void_p),
-)
-BackwardCall = structure(
-    "BackwardCall",
-    ("rows", RowsCall),
-    *((name, c_void_p) for name in ("coefficients", "grad_output", "divisor")),
-    ("grad_output_is_scalar", c_int64),
-)
-ScaleCall = structure(
-    "ScaleCall",
-    ("rows", RowsCall),
-    ("count", c_int64),
-    ("by", c_void_p),
-    ("by_is_double", c_int64),
-)
-
-
-BinaryCall = structure(
-    "BinaryCall",
-    ("machine", MachineCall),
-    ("dtype", c_int64),
-    ("count", c_int64),
-    ("logits", c_void_p),
-    ("target", c_void_p),
-    *((name, c_int64) for name in ("target_type", "has_ignored", "ignore_index")),
-    *((name, c_void_p) for name in ("weight", "pos_weight", "sample_weight")),
-    ("repeat", c_int64 * 3),
-    ("period", c_int64 * 3),
-    ("formula", POINTER(c_double)),
-    ("formula_count", c_int64),
-    *((name, c_void_p) for name in ("value", "grad", "grad_output")),
-    ("grad_output_is_scalar", c_int64),
-    ("divide_gradient", c_void_p),
-    ("divide_by", c_int64),
-    ("loss", c_void_p),
-    ("divisor", c_void_p),
-)
-AMOUNTS = (torch.uint8, torch.int32, torch.int64, torch.float32, torch.float64)  # in the order of the kernels' enum
-
-
-def pointer(t: Tensor | None) -> int | None:
-    return None if t is None else t.data_ptr()
-
-
-def unwritten(*sizes: int, like: Tensor) -> Tensor:
-    """NaN everywhere, so that what a kernel leaves out shows."""
-    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    return torch.full(sizes, float("nan"), dtype=dtype)
-
-
 class Kernels:
-    def __init__(self, library: Path, machine: Machine = Machine()):
+    def __init__(self, library: Path, machine: Machine | None = None):
         self.library = ctypes.CDLL(str(library))
-        for name in ("run_forward", "run_backward", "run_scale", "run_binary"):
+        for name in ("run_forward", "run_backward", "run_scale", "run_binary", "run_dense"):
             run = getattr(self.library, name)
             run.restype = c_char_p
             run.argtypes = [c_void_p]
         for ask in (self.library.tier_of, self.library.cluster_of):
             ask.restype = c_int
             ask.argtypes = [c_void_p]
-        self.machine = machine
+        self.machine = machine or Machine()
 
     def _run(self, name: str, call: Structure) -> None:
         error = getattr(self.library, name)(ctypes.byref(call))
@@ -278,15 +193,9 @@ class Kernels:
         divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """loss and divisor; or, with grad_output, grad."""
-        made: dict[str, Tensor] = {}
-        if grad_output is not None:
-            made["grad"] = torch.full_like(logits, float("nan"))
-        else:
-            made["loss"] = unwritten(*([] if reduction != NONE else logits.shape), like=logits)
-            made["divisor"] = unwritten(like=logits)
+        made = self._made(logits, logits.shape, reduction, grad_output)
         N, C = logits.shape
         kind = torch.uint8 if target.dtype == torch.bool else target.dtype
-        reduces = reduction != NONE and grad_output is None
         call = BinaryCall(
             self.machine.packed(),
             DTYPES.index(logits.dtype),
@@ -303,6 +212,58 @@ class Kernels:
             (c_int64 * 3)(C, C, N),
             (c_double * len(formula))(*formula),
             len(formula),
+            *self._results(made, reduction, grad_output, divisor),
+        )
+        self._run("run_binary", call)
+        return made
+
+    def dense(
+        self,
+        logits: Tensor,  # (N, C)
+        target: Tensor,  # (N, C)
+        formula: tuple[float, ...],
+        *,
+        weight: Tensor | None = None,  # (C,)
+        sample_weight: Tensor | None = None,  # (N,)
+        smoothing: float = 0.0,
+        reduction: int = MEAN,
+        grad_output: Tensor | None = None,
+        divisor: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """loss and divisor; or, with grad_output, grad."""
+        made = self._made(logits, logits.shape[:1], reduction, grad_output)
+        call = DenseCall(
+            self.machine.packed(),
+            DTYPES.index(logits.dtype),
+            *logits.shape,
+            pointer(logits),
+            pointer(target),
+            smoothing,
+            pointer(weight),
+            pointer(sample_weight),
+            (c_double * len(formula))(*formula),
+            len(formula),
+            *self._results(made, reduction, grad_output, divisor),
+        )
+        self._run("run_dense", call)
+        return made
+
+    @staticmethod
+    def _made(logits: Tensor, shape: torch.Size, reduction: int, grad_output: Tensor | None) -> dict[str, Tensor]:
+        if grad_output is not None:
+            return {"grad": torch.full_like(logits, float("nan"))}
+        return {
+            "loss": unwritten(*([] if reduction != NONE else shape), like=logits),
+            "divisor": unwritten(like=logits),
+        }
+
+    @staticmethod
+    def _results(
+        made: dict[str, Tensor], reduction: int, grad_output: Tensor | None, divisor: Tensor | None
+    ) -> tuple[int | None, ...]:
+        """What a call of binary losses, or of amounts, ends with."""
+        reduces = reduction != NONE and grad_output is None
+        return (
             None if reduces else pointer(made.get("loss")),
             pointer(made.get("grad")),
             pointer(grad_output),
@@ -312,5 +273,3 @@ class Kernels:
             pointer(made["loss"]) if reduces else None,
             pointer(made.get("divisor")),
         )
-        self._run("run_binary", call)
-        return made

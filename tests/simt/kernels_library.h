@@ -103,6 +103,22 @@ struct BinaryCall {
   void *loss, *divisor;
 };
 
+struct DenseCall {
+  Machine machine;
+  int64_t dtype, N, C;
+  const void *logits, *target;
+  double smoothing;
+  const void *class_weight, *sample_weight;
+  const double* formula;
+  int64_t formula_count;
+  void *value, *grad;
+  const void* grad_output;
+  int64_t grad_output_is_scalar;
+  const void* divide_gradient;
+  int64_t divide_by;
+  void *loss, *divisor;
+};
+
 inline bool fill(const RowsCall& call, imae::Rows& rows) {
   const imae::Shape shape{call.sizes, call.logits_strides, call.dim};
   rows.dtype = static_cast<imae::DType>(call.dtype);
@@ -170,6 +186,40 @@ inline void scale(const ScaleCall& call) {
   by_type(call.rows.dtype, [&](auto t) { imae::run_scale<decltype(t)>(s, on); });
 }
 
+// The reduction of a call, and a workspace of noise for f.
+template <class Call, class F>
+void with_reduction(const Call& call, F f) {
+  imae::Reduction r;
+  r.divide_by = static_cast<imae::Reduction::Divisor>(call.divide_by);
+  r.loss = call.loss;
+  r.divisor = call.divisor;
+  const auto workspace = std::make_unique<imae::Workspace>();
+  std::memset(static_cast<void*>(workspace.get()), simt::kPoison, sizeof *workspace);
+  f(r, workspace.get());
+}
+
+inline void dense(const DenseCall& call) {
+  imae::Dense d;
+  d.dtype = static_cast<imae::DType>(call.dtype);
+  d.N = call.N;
+  d.C = call.C;
+  d.logits = call.logits;
+  d.target = call.target;
+  d.smoothing = call.smoothing;
+  d.class_weight = call.class_weight;
+  d.sample_weight = call.sample_weight;
+  d.formula = &imae::prepare(call.formula, call.formula_count);
+  d.value = call.value;
+  d.grad = call.grad;
+  d.grad_output = call.grad_output;
+  d.grad_output_is_scalar = call.grad_output_is_scalar != 0;
+  d.divisor = call.divide_gradient;
+  Launcher on(call.machine);
+  with_reduction(call, [&](const imae::Reduction& r, imae::Workspace* workspace) {
+    by_type(call.dtype, [&](auto t) { imae::run_dense<decltype(t)>(d, r, workspace, on); });
+  });
+}
+
 inline void binary(const BinaryCall& call) {
   imae::Binary b;
   b.dtype = static_cast<imae::DType>(call.dtype);
@@ -188,14 +238,10 @@ inline void binary(const BinaryCall& call) {
   b.grad_output = call.grad_output;
   b.grad_output_is_scalar = call.grad_output_is_scalar != 0;
   b.divisor = call.divide_gradient;
-  imae::Reduction r;
-  r.divide_by = static_cast<imae::Reduction::Divisor>(call.divide_by);
-  r.loss = call.loss;
-  r.divisor = call.divisor;
-  const auto workspace = std::make_unique<imae::Workspace>();
-  std::memset(static_cast<void*>(workspace.get()), simt::kPoison, sizeof *workspace);
   Launcher on(call.machine);
-  by_type(call.dtype, [&](auto t) { imae::run_binary<decltype(t)>(b, r, workspace.get(), on); });
+  with_reduction(call, [&](const imae::Reduction& r, imae::Workspace* workspace) {
+    by_type(call.dtype, [&](auto t) { imae::run_binary<decltype(t)>(b, r, workspace, on); });
+  });
 }
 
 }  // namespace imae_simt

@@ -101,6 +101,31 @@ void run_binary(int64_t dtype, int64_t N, int64_t C, const imae_simt::Machine& m
   imae_simt::binary(b);
 }
 
+void run_dense(int64_t dtype, int64_t N, int64_t C, const imae_simt::Machine& machine) {
+  const int64_t size = kSizes[dtype], wide = size == 8 ? 8 : 4;
+  std::mt19937 random(1);
+  std::vector<unsigned char> logits(N * C * size), grad(N * C * size), target(N * C * wide), value(N * wide),
+      loss(wide), divisor(wide), per_class(C * wide, 0x3f), per_row(N * wide, 0x3f);
+  for (auto& byte : logits) byte = static_cast<unsigned char>(random() & 0x3f);
+  for (int64_t k = 0; k < N * C; ++k)  // every third class has an amount
+    for (int64_t byte = 0; byte < wide; ++byte) target[k * wide + byte] = k % 3 ? 0 : random() & 0x3f;
+  const double formula[] = {double(imae::FormulaId::kIMAE), 0.5, 8.0, 1e-8, double(imae::FormulaId::kNCE), 2.0};
+  imae_simt::DenseCall d{};
+  d.machine = machine;
+  d.dtype = dtype, d.N = N, d.C = C;
+  d.logits = logits.data(), d.target = target.data();
+  d.class_weight = per_class.data(), d.sample_weight = per_row.data();
+  d.formula = formula, d.formula_count = 6;
+  d.divide_by = imae::Reduction::kTargets;
+  d.loss = loss.data(), d.divisor = divisor.data();
+  imae_simt::dense(d);
+  d.loss = nullptr, d.value = value.data();
+  imae_simt::dense(d);
+  d.value = d.divisor = nullptr;
+  d.grad = grad.data(), d.grad_output = value.data(), d.divide_gradient = divisor.data();
+  imae_simt::dense(d);
+}
+
 }  // namespace
 
 int main() {
@@ -119,6 +144,8 @@ int main() {
         run({dtype, N, C, seed++ % 8, strided}, machine);
       }
     run_binary(dtype, 41, 7, {seed % 4, 2, 2, 99 << 10, 0});
+    run_dense(dtype, 41, 7, {seed % 4, 2, 2, 99 << 10, 0});
+    run_dense(dtype, 5, 1500, {seed % 4, 2, 2, 99 << 10, 0});
     // 24 KB, and blocks that hold 16, two at a time: two clusters of two, of which one takes two rows
     run({dtype, 3, 24004 / kSizes[dtype], seed % 8, false}, {seed % 4, 2, 2, 36 << 10, 2});
   }

@@ -1,0 +1,87 @@
+# ruff: noqa: E501
+"""Faults to plant in the CUDA kernel for an amount of every class, and the numbers that give them away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fault import kernel_fault as Fault
+
+if TYPE_CHECKING:
+    from kernels import Kernels
+
+THREAD = "thread"
+FAULTS = (
+    Fault("the top class counts among the others", "dense.cuh", "if (k != top.k) some = merge", "some = merge"),
+    Fault("lanes disagree on which of two tops it is", "dense.cuh", "(y.z == x.z && y.k < x.k)", "y.z == x.z"),
+    Fault("a NaN is the top class", "dense.cuh", "y.z > x.z ||", "!(y.z <= x.z) ||"),
+    Fault("the top class has no margin of its own", "dense.cuh", "is_top ? u : none", "none"),
+    Fault("the plain formula, without the top class apart", "dense.cuh", "(g - b) - p_k * ratio", "g - b"),
+    Fault("A with the class's own softmax left in", "dense.cuh", "t_k * (o.a / r_k)", "t_k * o.a"),
+    Fault("the top class's pull on the others left out", "dense.cuh", "(r * all.A + all.a_top)", "(r * all.A)"),
+    Fault("a weight applied twice", "dense.cuh", "double(found.value * w)", "double(found.value * w * w)"),
+    Fault("a class weight before smoothing", "dense.cuh", "x = (1 - e) * x + e / static_cast<S>(C)", "x = (1 - e) * x"),
+    Fault("a row without amounts is looked at", "dense.cuh", "all.live > 0 ? g * factor : S(0)", "g * factor"),
+    Fault("a perfect fit has other classes", "dense.cuh", "fit ? S(0) : S(1)", "S(1)"),
+    Fault("a masked class is its own company", "dense.cuh", "masked > (none ? 1 : 0)", "masked > 0"),
+    Fault("every lane counts", "dense.cuh", "if (!leader) continue;", ""),
+    Fault("warps at the same row", "dense.cuh", "* kRows + threadIdx.x / kLanes", "* kRows"),
+    Fault("no barrier before the parts are read (amounts)", "dense.cuh", "__syncthreads();  // every warp's part is", "// every"),
+    Fault("no barrier before the parts are written over", "dense.cuh", "__syncthreads();  // the parts of the row before", "//", THREAD),
+)  # fmt: skip
+
+
+def numbers(kernels: Kernels) -> None:
+    """Raise if a value or a gradient is off: by the oracle, and with weights and smoothing by the reference."""
+    import torch
+    from cases import FORMULAS
+    from expected import assert_within
+    from kernel_calls import NONE, SUM, Machine
+    from test_soft import problem, wanted_of
+
+    from imae_ext import soft
+
+    kernels.machine = Machine(7, 3)
+    for C, spec in (
+        (2, FORMULAS[14]),
+        (10, FORMULAS[4]),
+        (10, FORMULAS[18]),
+        (1100, FORMULAS[4]),
+        (1100, FORMULAS[18]),
+    ):
+        z, t = problem(C, torch.float32, N=14)
+        value, grad, _, value_off, grad_off = wanted_of(spec, z, t)
+        packed = tuple(spec.build().packed)
+        made = kernels.dense(z, t, packed, reduction=NONE)
+        back = {"grad_output": torch.ones(14), "divisor": made["divisor"]}
+        assert_within(made["loss"], value, value_off + 4e-6 * abs(value), f"amounts, C={C}: loss")
+        got = kernels.dense(z, t, packed, **back)["grad"]
+        assert_within(got, grad, grad_off[:, None], f"amounts, C={C}: gradient")
+        weight, samples = torch.linspace(0.5, 2, C), torch.linspace(-0.5, 2, 14)
+        total = kernels.dense(z, t, packed, weight=weight, sample_weight=samples, smoothing=0.1, reduction=SUM)["loss"]
+        doubles = (x.double() for x in (z, t, weight, samples))
+        exact = soft.robust_loss(*_with(doubles, spec.build()), 0.1, -100, "sum")
+        assert torch.allclose(total.double(), exact, rtol=1e-4), f"amounts, C={C}: {total} is not {exact}"
+        _special(kernels, C)
+
+
+def _with(tensors, formula):
+    z, t, weight, samples = tensors
+    return z, t, formula, weight, samples
+
+
+def _special(kernels: Kernels, C: int) -> None:
+    import torch
+    from cases import FORMULAS
+    from kernel_calls import NONE
+
+    z, t = torch.randn(9, C), torch.rand(9, C)
+    z[1, 1], z[3], t[3], z[5, 1], t[5, 1] = float("nan"), float("nan"), 0, -float("inf"), 0
+    z[7, 1:], t[7], t[7, 0] = -float("inf"), 0, 1
+    z[8, 0], t[8, 0] = -float("inf"), 1e-3  # the only one without any probability
+    formula = tuple(FORMULAS[14].build().packed)
+    made = kernels.dense(z, t, formula, reduction=NONE)
+    grad = kernels.dense(z, t, formula, grad_output=torch.ones(9), divisor=made["divisor"])["grad"]
+    wrong = [made["loss"].isnan().nonzero().flatten().tolist(), grad.isnan().any(1).nonzero().flatten().tolist()]
+    assert wrong == [[1], [1]], f"amounts, C={C}: rows {wrong} are NaN, expected 1 alone"
+    assert (grad[3] == 0).all() and (grad[7] == 0).all(), f"amounts, C={C}: a row that has nothing to learn"

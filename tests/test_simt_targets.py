@@ -1,0 +1,147 @@
+"""The emulated CUDA kernels of other targets: binary losses, and amounts of every class."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from cases import FORMULAS
+from emulated import DTYPES, NONE, ORDERS, REDUCTIONS, SUM, emulated
+from expected import assert_within
+from test_soft import problem, wanted_of
+
+from imae_ext import reference, soft
+
+pytestmark = pytest.mark.cuda
+
+INF, NAN = float("inf"), float("nan")
+AMOUNT_COUNTS = (2, 10, 33, 1100)  # the last by a block, the others by a warp
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    return emulated()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_binary(kernels, dtype, reduction):
+    """Against the reference, for every type of target; the same bits in any order of threads."""
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    logits = (8 * torch.randn(41, 7)).to(dtype)
+    soft = torch.rand(41, 7)
+    soft[::2] = soft[::2].round()
+    soft[3] = -100
+    weights = {"weight": torch.linspace(0, 2, 7, dtype=wide), "pos_weight": torch.linspace(3, 1, 7, dtype=wide)}
+    weights["sample_weight"] = torch.linspace(-0.5, 2, 41, dtype=wide)
+    kinds = [soft.double(), soft, soft.round().long(), soft.round().int(), soft > 0.5, (soft > 0.5).byte()]
+    for spec, target in itertools.product(FORMULAS[::3], kinds):
+        if reduction == "normalized" and not spec.margin:
+            continue
+        packed = tuple(spec.build().packed)
+        x = logits.to(wide).requires_grad_()
+        wanted = reference.binary_robust_loss(x, target, spec.build(), reduction=reduction, **weights)
+        upstream = torch.linspace(-1, 2, wanted.numel(), dtype=wide).view(wanted.shape) - 0.5
+        (grad,) = torch.autograd.grad(wanted, x, upstream)
+        results = []
+        for machine in ORDERS:
+            kernels.machine = machine
+            made = kernels.binary(logits, target, packed, reduction=REDUCTIONS[reduction], **weights)
+            back = {"grad_output": upstream, "divisor": made["divisor"]}
+            results.append(made | kernels.binary(logits, target, packed, **back, **weights))
+        near = {torch.float64: 1e-11, torch.float32: 2e-5}.get(dtype, 1e-2)
+        torch.testing.assert_close(made["loss"], wanted.detach(), rtol=min(near, 2e-5), atol=1e-5 * near)
+        torch.testing.assert_close(results[-1]["grad"].to(wide), grad, rtol=near, atol=near * 1e-2)
+        assert (results[-1]["grad"][:, 0] == 0).all()
+        for other in results[1:]:
+            assert all(torch.equal(value, other[name]) for name, value in results[0].items())
+
+
+def test_binary_with_a_target_beyond_0_and_1(kernels):
+    """Its own element is NaN: nothing waits for a device."""
+    kernels.machine = ORDERS[2]
+    logits, target = torch.randn(41, 7), torch.rand(41, 7)
+    target[3, 2], target[40, 6] = 1.5, -0.5
+    packed = tuple(FORMULAS[4].build().packed)
+    values = kernels.binary(logits, target, packed, reduction=NONE)
+    grad = kernels.binary(logits, target, packed, grad_output=torch.ones(()), divisor=values["divisor"])["grad"]
+    wrong = (target < 0) | (target > 1)
+    assert (values["loss"].isnan() == wrong).all() and (grad.isnan() == wrong).all()
+
+
+def in_every_order(kernels, z, t, packed, upstream=None, **options):
+    """Loss, divisor and gradient: the same bits whichever thread runs first."""
+    results = []
+    for machine in ORDERS:
+        kernels.machine = machine
+        made = kernels.dense(z, t, packed, **options)
+        above = torch.ones_like(made["loss"]) if upstream is None else upstream
+        without = {name: value for name, value in options.items() if name != "reduction"}
+        made |= kernels.dense(z, t, packed, grad_output=above, divisor=made["divisor"], **without)
+        results.append(made)
+    for other in results[1:]:
+        assert all(
+            torch.equal(value.nan_to_num(7.0), other[name].nan_to_num(7.0)) for name, value in results[0].items()
+        )
+    return results[0]
+
+
+@pytest.mark.parametrize("C", AMOUNT_COUNTS)
+@pytest.mark.parametrize("spec", FORMULAS, ids=str)
+def test_amounts(kernels, spec, C):
+    """Against the oracle, as test_soft has it: margins to 200, ties, amounts of any sign, rows of zeros."""
+    dtype = DTYPES[(FORMULAS.index(spec) + AMOUNT_COUNTS.index(C)) % 4]  # each formula in every dtype
+    z, t = problem(C, dtype, N=7 if C > 100 else 28)
+    value, grad, _, value_off, grad_off = wanted_of(spec, z, t)
+    made = in_every_order(kernels, z, t, tuple(spec.build().packed), reduction=NONE)
+    eps = {torch.bfloat16: 2**-8, torch.float16: 2**-11}.get(dtype, 0)
+    near = 1e-12 if dtype is torch.float64 else 4e-6
+    assert_within(made["loss"], value, value_off + near * abs(value), "loss")
+    rounding = 1.01 * eps * abs(grad) + (2**-25 if dtype is torch.float16 else 0)
+    assert_within(made["grad"], grad, grad_off[:, None] + rounding, "gradient")
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("C", [7, 1030])
+def test_amounts_with_weights_and_smoothing(kernels, C, reduction):
+    z, t = problem(C, N=14)
+    z = z.clamp(max=30)
+    weight, samples = torch.linspace(0.5, 2, C).double(), torch.linspace(-0.5, 2, 14).double()
+    samples[4] = 0
+    for spec in FORMULAS[::3]:
+        if reduction == "normalized" and not spec.margin:
+            continue
+        leaf = z.clone().requires_grad_()
+        wanted = soft.robust_loss(leaf, t, spec.build(), weight, samples, 0.1, -100, reduction)
+        upstream = torch.linspace(-1, 2, wanted.numel()).double().view(wanted.shape) + 0.3
+        (grad,) = torch.autograd.grad(wanted, leaf, upstream)
+        inputs = z.clone()
+        inputs[4] = float("nan")  # a row of weight 0 is not looked at
+        options = {"weight": weight, "sample_weight": samples, "smoothing": 0.1, "reduction": REDUCTIONS[reduction]}
+        made = in_every_order(kernels, inputs, t, tuple(spec.build().packed), upstream, **options)
+        torch.testing.assert_close(made["loss"], wanted.detach(), rtol=1e-11, atol=1e-13)
+        torch.testing.assert_close(made["grad"], grad, rtol=1e-9, atol=1e-12)
+        assert (made["grad"][4] == 0).all()
+
+
+@pytest.mark.parametrize("C", [5, 1100])
+def test_amounts_of_rows_that_are_not_numbers(kernels, C):
+    """Each stays alone; without any amount nothing is looked at, and a class without one may be at -infinity."""
+    z, t = torch.randn(9, C), torch.rand(9, C)
+    z[1, 2], z[2, 0], z[3], z[5, 1], z[6] = NAN, INF, -INF, -INF, NAN
+    t[5, 1], t[6], z[8, 1:] = 0, 0, -INF  # the last: a perfect fit
+    t[8] = 0
+    t[8, 0] = 1
+    for spec in (FORMULAS[0], FORMULAS[4], FORMULAS[14]):
+        made = in_every_order(kernels, z, t, tuple(spec.build().packed), reduction=NONE)
+        assert made["loss"].isnan().nonzero().flatten().tolist() == [1, 2, 3], spec
+        assert made["grad"].isnan().any(1).nonzero().flatten().tolist() == [1, 2, 3], spec
+        assert made["loss"][6] == 0 and (made["grad"][6] == 0).all()
+        assert (made["grad"][8] == 0).all() and made["grad"][5, 1] == 0
+
+
+def test_amounts_of_no_rows(kernels):
+    none = torch.empty(0, 5), torch.empty(0, 5)
+    packed = tuple(FORMULAS[0].build().packed)
+    assert kernels.dense(*none, packed)["loss"].isnan() and kernels.dense(*none, packed, reduction=SUM)["loss"] == 0

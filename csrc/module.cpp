@@ -7,7 +7,7 @@
 #include "cpu/instruction_sets.h"
 
 #ifndef IMAE_INTERFACE
-#define IMAE_INTERFACE 0  // setup.py has the number from imae_ext/_extension.py
+#error "define IMAE_INTERFACE, the number in imae_ext/_extension.py, as setup.py does"
 #endif
 #ifndef IMAE_CUDA_ARCHS
 #define IMAE_CUDA_ARCHS ""

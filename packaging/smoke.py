@@ -13,6 +13,7 @@ import importlib.util
 import platform
 import sys
 import sysconfig
+from pathlib import Path
 
 
 def in_threads(call, count: int = 8) -> list:
@@ -42,6 +43,7 @@ def module_alone(libraries: str) -> None:
     table = module.formulas()
     assert len(table) >= 14 and table[0][0] == "CCE", table
     assert all(each == table for each in in_threads(module.formulas))
+    assert f"INTERFACE = {module.interface}\n" in Path(folder, "_extension.py").read_text(), module.interface
     print(f"Python {platform.python_version()}, {check_the_lock()}: the module alone, {module.cpu_instruction_set()}")
 
 

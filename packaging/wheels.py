@@ -87,6 +87,12 @@ def compile_once(work: Path) -> tuple[Path, list[Path], list[str]]:
     return wheel, objects, flags
 
 
+def interface() -> str:
+    """Read the number by which the package knows a module that was built for it."""
+    (number,) = re.findall(r"^INTERFACE = (\d+)$", (ROOT / "imae_ext/_extension.py").read_text(), re.MULTILINE)
+    return number
+
+
 def module_for(facts: dict, objects: list[Path], link: list[str], to: Path) -> None:
     """Compile module.cpp for one interpreter, and link it with the kernels."""
     sys.path.insert(0, str(ROOT))
@@ -103,7 +109,7 @@ def module_for(facts: dict, objects: list[Path], link: list[str], to: Path) -> N
         *("-include", ROOT / "csrc/old_glibc.h", f"-I{source.parent}", *(f"-I{each}" for each in includes)),
         *(part for each in parents for part in ("-idirafter", each)),
         *((f'-DIMAE_CUDA_ARCHS="{architectures}"',) if architectures else ()),
-        *(source, "-o", own),
+        *(f"-DIMAE_INTERFACE={interface()}", source, "-o", own),
     )
     run(compiler, "-shared", "-s", *objects, own, *link, "-o", to)
     own.unlink()

@@ -90,6 +90,7 @@ def reports(root: Path) -> str:
 
 def main() -> int:
     tests = sys.argv[1:] or [f"tests/{name}" for name in TESTS]
+    chosen = [] if sys.argv[1:] else ["-k", "not plain and not reference"]  # which are PyTorch's own operations
     with tempfile.TemporaryDirectory(prefix="sanitize-") as folder:
         root = Path(folder)
         for name in ("csrc", "imae_ext", "tests"):
@@ -101,7 +102,7 @@ def main() -> int:
         if "heap-buffer-overflow" not in reports(root):
             print("FAILED: a read out of bounds was not reported")
             return 1
-        done = sanitized(root, "-m", "pytest", "-x", "-n", "auto", "-p", "no:cacheprovider", *tests)
+        done = sanitized(root, "-m", "pytest", "-x", "-n", "auto", "-p", "no:cacheprovider", *chosen, *tests)
         print(done.stdout[-3000:], reports(root))
         return done.returncode
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hint_calls import logits, one_hot, several, target, x
 from hints_of_arguments import OF_ARGUMENTS
+from hints_of_heads import OF_HEADS
 from hints_of_targets import OF_TARGETS
 from hints_of_tensors import OF_TENSORS
 
@@ -18,7 +19,7 @@ import imae_ext
 from imae_ext import AGCE, MAE, NCE, cce_loss, hints
 
 PACKAGE = Path(imae_ext.__file__).parent
-TABLE = {**OF_TARGETS, **OF_TENSORS, **OF_ARGUMENTS}
+TABLE = {**OF_TARGETS, **OF_TENSORS, **OF_ARGUMENTS, **OF_HEADS}
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -97,14 +97,14 @@ def tensors() -> int:
 
 
 def python_growth(operation, calls: int) -> tuple[int, int]:
-    """Growth of tensors, and of bytes that Python allocated, over the calls: the least of four rounds.
+    """Growth of tensors, and of bytes that Python allocated, over the calls: the least of three rounds.
 
     The first round does not count: blocks freed that were allocated before tracing look like growth.
     """
     tensors_grew, bytes_grew = [], []
     tracemalloc.start()
     try:
-        for _ in range(5):
+        for _ in range(4):
             gc.collect()
             before = tensors(), tracemalloc.get_traced_memory()[0]
             for k in range(calls):
@@ -118,9 +118,9 @@ def python_growth(operation, calls: int) -> tuple[int, int]:
 
 
 def c_growth(operation, calls: int) -> int:
-    """Growth of what malloc has given out over the calls: the least of three rounds after the first."""
+    """Growth of what malloc has given out over the calls: the least of two rounds after the first."""
     grew = []
-    for _ in range(4):
+    for _ in range(3):
         before = c_memory()
         for k in range(calls):
             operation(k)

@@ -87,8 +87,7 @@ def test_the_operators_of_the_gpu_compile():
 
 def test_import_adds_little_to_that_of_torch():
     code = "import torch, time; t = time.process_time(); import imae_ext; print(time.process_time() - t)"
-    seconds = sorted(float(python("-c", code).stdout) for _ in range(3))[0]
-    assert seconds < 0.15
+    assert any(float(python("-c", code).stdout) < 0.15 for _ in range(3))  # often the first of them
 
 
 def test_the_version_is_the_same_everywhere():

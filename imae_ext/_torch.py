@@ -10,7 +10,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable
-from functools import reduce
+from functools import cache, reduce
 from typing import Any
 
 import torch
@@ -71,9 +71,14 @@ def multiplies_bfloat16() -> bool:
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "ALL")).upper()
     if not torch.backends.mkldnn.enabled or not re.match("ALL|DEFAULT|AVX512_CORE_(BF16|FP16|AMX)|AVX10", limit):
         return False
+    return _has_bfloat16()
+
+
+@cache
+def _has_bfloat16() -> bool:
     try:
         known = torch.cpu.get_capabilities()
-    except AttributeError:  # torch < 2.12
+    except AttributeError:  # an older torch
         return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
     return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 

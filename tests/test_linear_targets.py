@@ -31,8 +31,10 @@ def whole(x: Tensor, head: Tensor, target: Tensor, formula, *, linear_bias=None,
 def two(target: Tensor) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(5)
     other = torch.randint(50, target.shape, generator=generator)
-    other[3], other[5] = -100, target[5]
-    return {"other": other, "lam": torch.rand(target.shape, generator=generator).double()}
+    other[3], other[5] = -100, target[5]  # one label alone, the same twice
+    lam = torch.rand(target.shape, generator=generator).double()
+    lam[9] = 0  # the second label alone
+    return {"other": other, "lam": lam}
 
 
 def shares(N: int = 37, C: int = 50) -> Tensor:

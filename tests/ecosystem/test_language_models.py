@@ -20,6 +20,7 @@ from test_transformers import (
 )
 
 import imae_ext
+from benchmarks.linear_head import peak
 from imae_ext.trainers import causal_lm_loss
 
 transformers = pytest.importorskip("transformers")
@@ -82,6 +83,39 @@ def test_heads_that_scale_or_cap_their_logits(kind):
     if kind != "Llama":
         plain = imae_ext.linear_robust_loss(hidden[:, :-1], model.lm_head.weight, tokens[:, 1:], imae_ext.CCE())
         assert not torch.allclose(ours, plain, rtol=1e-4)
+
+
+def test_memory_of_a_training_step(tmp_path, capsys):
+    """A step of 1,024 tokens of a vocabulary of 32,000: prints what each needs beyond what is there before."""
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(vocab_size=32000, num_key_value_heads=2, tie_word_embeddings=True, **sizes)
+    tokens = torch.randint(32000, (4, 256), generator=torch.Generator().manual_seed(0)).tolist()
+    rows = [{"input_ids": row, "labels": row} for row in tokens]
+
+    class Fused(RECIPE["FusedHead"], transformers.Trainer):
+        pass
+
+    def megabytes(kind, **more) -> float:
+        arguments = options(tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=1, max_steps=1)
+        arguments = transformers.TrainingArguments(**arguments)
+        model = transformers.LlamaForCausalLM(config)
+        collate = transformers.default_data_collator
+        trainer = kind(model, arguments, train_dataset=rows, data_collator=collate, **more)
+        peak("cpu")
+        before = peak("cpu")
+        trainer.train()
+        return (peak("cpu") - before) / 2**20
+
+    robust = {"compute_loss_func": causal_lm_loss(imae_ext.GCE(0.7))}
+    megabytes(Fused)  # loads what is loaded once
+    found = {
+        "the trainer's own loss": megabytes(transformers.Trainer),
+        "causal_lm_loss": megabytes(transformers.Trainer, **robust),
+        "the fused head": megabytes(Fused),
+    }
+    with capsys.disabled():
+        print("\n" + ", ".join(f"{name}: {size:.0f} MB" for name, size in found.items()))
+    assert 3 * found["the fused head"] < found["causal_lm_loss"] < found["the trainer's own loss"]
 
 
 def test_an_unknown_head_is_refused():

@@ -17,7 +17,7 @@ PYTHONS ?=
 ROWS ?=
 # Arguments of pytest, or words that choose faults.
 ARGS ?=
-# Tests that need seconds, not minutes, and together see a wrong formula, layout, option or gradient.
+# Tests that need seconds, not minutes, and together see a wrong formula, layout, option or gradient of the kernels.
 QUICK := case_table contract_autograd contract_parameters cross_entropy mathematics shipped_bugs
 # What is longer than CI may take, those of them that this file has.
 NIGHTLY := $(shell sed -nE 's/^(faults|figures|ecosystem|fuzz|wheels|matrix|test-arm|test-slow):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
@@ -44,7 +44,8 @@ compile-commands: build
 
 quick: build
 	$(PIP) -r requirements/demo.txt -r requirements/test.txt
-	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -x -n auto $(QUICK:%=tests/test_%.py) $(ARGS)
+	IMAE_EXT_REQUIRE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -x -n auto -k "not plain and not reference" \
+		$(QUICK:%=tests/test_%.py) $(ARGS)
 
 demo: build
 	$(PIP) -r requirements/demo.txt

@@ -37,6 +37,7 @@ SOURCES = [
     "ops.cpp",
     "binary_ops.cpp",
     "dense_ops.cpp",
+    "mixed_ops.cpp",
     "prepare.cpp",
     "cpu/backend.cpp",
     "cpu/dispatch.cpp",

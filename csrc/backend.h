@@ -9,6 +9,7 @@
 
 #include "binary.h"
 #include "dense.h"
+#include "mixed.h"
 #include "rows.h"
 
 namespace imae {
@@ -29,6 +30,10 @@ struct Backend {
   void (*binary)(const torch::stable::Tensor& logits, const Binary&, const Reduction&);
   // The same of targets with an amount of every class; null: Python goes to the reference.
   void (*dense)(const Dense&, const Reduction&);
+  // And of two labels; null: Python sweeps twice.
+  void (*mixed)(const Mixed&, const Reduction&);
+  // Whether the last three write values and gradient in one call, divided by what a mean is divided by.
+  bool in_one_pass = false;
 };
 
 // The backend of a tensor's device; refuses a device for which this build has none.
@@ -38,6 +43,7 @@ bool add_backend(torch::headeronly::DeviceType, const Backend&);
 // The operators under a dispatch key: STABLE_TORCH_LIBRARY_IMPL(imae_ext, CPU, m) { implement_operators(m); }
 void implement_operators(torch::stable::detail::StableLibrary&);
 void implement_binary(torch::stable::detail::StableLibrary&);  // parts of those, in binary_ops.cpp
-void implement_dense(torch::stable::detail::StableLibrary&);   // and dense_ops.cpp
+void implement_dense(torch::stable::detail::StableLibrary&);   // dense_ops.cpp
+void implement_mixed(torch::stable::detail::StableLibrary&);   // and mixed_ops.cpp
 
 }  // namespace imae

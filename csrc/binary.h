@@ -33,7 +33,7 @@ struct Binary {
   const Prepared* formula = nullptr;
   void* value = nullptr;  // [count] S
   void* grad = nullptr;   // [count], of the logits' dtype
-  // the gradient is multiplied by grad_output / divisor
+  // The gradient is multiplied by grad_output / divisor; without either, as if it were 1, or as the Reduction says.
   const void* grad_output = nullptr;  // [count] S, or [1]
   bool grad_output_is_scalar = false;
   const void* divisor = nullptr;  // [1] S

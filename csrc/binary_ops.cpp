@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "binary.h"
-#include "call.h"
+#include "reductions.h"
 
 namespace imae {
 namespace {
@@ -37,7 +37,11 @@ struct BinaryCall {
     binary.pos_weight = spread(pos_weight, kept[1]);
     binary.sample_weight = spread(sample_weight, kept[2]);
   }
-  Tensor made(torch::headeronly::IntHeaderOnlyArrayRef sizes) const { return new_tensor(logits, sizes, compute); }
+  Outputs run(int64_t reduction) {
+    Outputs outputs(binary, logits, compute, logits.sizes(), reduction);
+    backend_of(logits).binary(logits, binary, outputs.reduction);
+    return outputs;
+  }
 
  private:
   void look_at_target() {
@@ -58,7 +62,7 @@ struct BinaryCall {
   Spread spread(const OptionalTensor& weight, OptionalTensor& keep) const {
     if (!weight) return {};
     REFUSE_UNLESS(same_device(*weight, logits) && dtype_of(*weight).has_value() && weight->dim() <= logits.dim());
-    keep = dense(weight->scalar_type() == compute ? *weight : ts::to(*weight, compute));
+    keep = ready(*weight, compute);
     Spread s{keep->const_data_ptr(), 1, 1};
     int64_t k = weight->dim() - 1, j = logits.dim() - 1;
     for (; k >= 0 && weight->size(k) == 1; --k, --j) s.repeat *= logits.size(j);
@@ -70,37 +74,32 @@ struct BinaryCall {
   }
 };
 
-// The loss, and the divisor for `binary_backward`. reduction: as for `forward`.
 std::tuple<Tensor, Tensor> binary_forward(const Tensor& logits, const Tensor& target, const Numbers& formula,
                                           const OptionalTensor& weight, const OptionalTensor& pos_weight,
                                           const OptionalTensor& sample_weight, int64_t ignore_index,
                                           int64_t reduction) {
-  enum : int64_t { kNone, kMean, kSum, kNormalized };
-  REFUSE_UNLESS(reduction >= kNone && reduction <= kNormalized);
   BinaryCall call(logits, target, formula, weight, pos_weight, sample_weight, ignore_index);
-  REFUSE_UNLESS(reduction != kNormalized || !call.binary.formula->needs_all_logits());
-  const Tensor loss = reduction == kNone ? call.made(call.logits.sizes()) : call.made({}), divisor = call.made({});
-  Reduction r;
-  r.divisor = divisor.mutable_data_ptr();
-  (reduction == kNone ? call.binary.value : r.loss) = loss.mutable_data_ptr();
-  if (reduction == kMean) r.divide_by = Reduction::kTargets;
-  if (reduction == kNormalized) r.divide_by = Reduction::kExampleWeights;
-  backend_of(call.logits).binary(call.logits, call.binary, r);
-  return {loss, divisor};
+  const Outputs outputs = call.run(reduction);
+  return {outputs.loss, outputs.divisor};
+}
+
+// The loss and its gradient, in one pass; not for normalized, whose divisor is known at the end.
+std::tuple<Tensor, Tensor> binary_forward_backward(const Tensor& logits, const Tensor& target, const Numbers& formula,
+                                                   const OptionalTensor& weight, const OptionalTensor& pos_weight,
+                                                   const OptionalTensor& sample_weight, int64_t ignore_index,
+                                                   int64_t reduction) {
+  REFUSE_UNLESS(reduction != kNormalized && backend_of(logits).in_one_pass);
+  BinaryCall call(logits, target, formula, weight, pos_weight, sample_weight, ignore_index);
+  const Tensor grad = gradient_of(call.binary, call.logits);
+  return {call.run(reduction).loss, grad};
 }
 
 Tensor binary_backward(const Tensor& logits, const Tensor& target, const Numbers& formula, const OptionalTensor& weight,
                        const OptionalTensor& pos_weight, const OptionalTensor& sample_weight, int64_t ignore_index,
                        const Tensor& divisor, const Tensor& grad_output) {
   BinaryCall call(logits, target, formula, weight, pos_weight, sample_weight, ignore_index);
-  REFUSE_UNLESS(divisor.scalar_type() == call.compute && divisor.numel() == 1 && same_device(divisor, logits));
-  REFUSE_UNLESS(grad_output.scalar_type() == call.compute && same_device(grad_output, logits));
-  REFUSE_UNLESS(grad_output.dim() == 0 || std::ranges::equal(grad_output.sizes(), logits.sizes()));
-  const Tensor grad = new_like(call.logits), outer = dense(grad_output);
-  call.binary.grad = grad.mutable_data_ptr();
-  call.binary.grad_output = outer.const_data_ptr();
-  call.binary.grad_output_is_scalar = grad_output.dim() == 0;
-  call.binary.divisor = divisor.const_data_ptr();
+  const Tensor grad = gradient_of(call.binary, call.logits);
+  const Tensor outer = set_upstream(call.binary, call.logits, call.compute, call.logits.sizes(), divisor, grad_output);
   backend_of(call.logits).binary(call.logits, call.binary, {});
   return grad;
 }
@@ -109,6 +108,7 @@ Tensor binary_backward(const Tensor& logits, const Tensor& target, const Numbers
 
 void implement_binary(torch::stable::detail::StableLibrary& m) {
   m.impl("binary_forward", TORCH_BOX(&binary_forward));
+  m.impl("binary_forward_backward", TORCH_BOX(&binary_forward_backward));
   m.impl("binary_backward", TORCH_BOX(&binary_backward));
 }
 
@@ -117,6 +117,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(imae_ext, m) {
   "(Tensor logits, Tensor target, float[] formula, Tensor? weight, Tensor? pos_weight, Tensor? sample_weight, int " \
   "ignore_index, "
   m.def("binary_forward" BINARY_ARGUMENTS "int reduction) -> (Tensor, Tensor)");
+  m.def("binary_forward_backward" BINARY_ARGUMENTS "int reduction) -> (Tensor, Tensor)");
   m.def("binary_backward" BINARY_ARGUMENTS "Tensor divisor, Tensor grad_output) -> Tensor");
 #undef BINARY_ARGUMENTS
 }

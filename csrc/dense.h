@@ -27,7 +27,7 @@ struct Dense {
   const Prepared* formula = nullptr;
   void* value = nullptr;  // [N] S
   void* grad = nullptr;   // [N, C], of the logits' dtype
-  // the gradient is multiplied by grad_output / divisor
+  // The gradient is multiplied by grad_output / divisor; without either, as if it were 1, or as the Reduction says.
   const void* grad_output = nullptr;  // [N] S, or [1]
   bool grad_output_is_scalar = false;
   const void* divisor = nullptr;  // [1] S

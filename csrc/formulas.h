@@ -139,6 +139,7 @@ template <class M>
 struct Row {
   using R = typename M::Real;
   R u, p, r;
+  R odds;      // exp(-|u|)
   R nlp, nlr;  // -log p = softplus(-u), -log r = softplus(u)
   R rest;      // sum over the others of -log p_j; only where a formula needs all logits
   typename M::Scalar C;
@@ -197,6 +198,7 @@ IMAE_HD Row<M> row_of_margin(typename M::Real u) {
   const auto e = M::exp(-M::abs(u)), big = S(1) / (S(1) + e), small = e * big, l = M::log1p(e);
   Row<M> x;
   x.u = u;
+  x.odds = e;
   x.p = M::select(u >= M::set(0), big, small);
   x.r = M::select(u >= M::set(0), small, big);
   x.nlp = M::max(-u, M::set(0)) + l;
@@ -245,6 +247,17 @@ IMAE_HD typename M::Real bounded_part(const Row<M>& x, const Expansion<typename 
   return M::select(x.p >= M::set(S(0.5)), upper, lower);
 }
 
+// log((r + d) / (p d)), by one logarithm: of 1 + exp(-u) (1 + 1/d). Where M knows -log p already, as of classes that
+// are no top class (csrc/dense.h), it is part of the sum.
+template <class M>
+IMAE_HD typename M::Real fading(const Row<M>& x, typename M::Scalar d) {
+  using S = typename M::Scalar;
+  const S inverse = S(1) / d;
+  if constexpr (requires { M::kKnowsLogP; }) return M::log1p(x.r * inverse) + x.nlp;
+  const auto beyond = M::select(x.u >= M::set(0), x.odds * (S(1) + inverse), x.odds + inverse);
+  return M::max(-x.u, M::set(0)) + M::log1p(beyond);
+}
+
 // arXiv 1905.11233, Eq. 12, with weight exp(beta p^lambd r) - d/(r + d): the pull of a fitted example fades once
 // r is far below eps. lambd = 1 is IMAE (arXiv 1903.12141, Table 2). d = 0 is the paper to the letter. The integral of
 // r/(r + d) over the margin is log((r + d) / (p d)) / (1 + d).
@@ -259,7 +272,7 @@ IMAE_HD OfMargin<M> dm(const Row<M>& x, const Term<typename M::Scalar>& t, const
     const auto slope = M::select(x.u == M::set(M::infinity()), M::set(0), S(0.5) * (rise + S(1)));
     return {S(0.5) * (bounded - t.bounded.half - x.u), slope, rise + S(1)};
   }
-  const auto linear = (M::log1p(x.r / t.d) + x.nlp) / (S(1) + t.d);
+  const auto linear = fading<M>(x, t.d) * (S(1) / (S(1) + t.d));
   return {S(0.5) * (linear + bounded), S(0.5) * (rise + x.r / (x.r + t.d)), rise + S(1)};
 }
 
@@ -374,6 +387,23 @@ IMAE_HD Outcome<M> formula(const Row<M>& x, const Term<typename M::Scalar>& t, c
   return {nan, nan, nan, nan, nan, nan};
 }
 
+// All terms at a row, of which everything is known that formulas see.
+template <class M, bool kAllLogits = true>
+IMAE_HD Outcome<M> combine(const Combination<typename M::Scalar>& combination, const Row<M>& x) {
+  const auto zero = M::set(0);
+  Outcome<M> total{zero, zero, zero, zero, zero, x.p};
+  for (int i = 0; i < combination.term_count; ++i) {
+    const auto& t = combination.term[i];
+    const Outcome<M> o = formula<M, kAllLogits>(x, t, combination.pool);
+    total.value = total.value + t.coefficient * o.value;
+    total.a = total.a + t.coefficient * o.a;
+    total.b = total.b + t.coefficient * o.b;
+    total.g_y = total.g_y + t.coefficient * o.g_y;
+    total.example_weight = total.example_weight + t.coefficient * o.example_weight;
+  }
+  return total;
+}
+
 // The formula step: the row's value, and its gradient's coefficients a, b and g_y.
 template <class M, bool kAllLogits = true>
 IMAE_HD Outcome<M> evaluate(const Combination<typename M::Scalar>& combination, const Statistics<typename M::Real>& row,
@@ -390,16 +420,7 @@ IMAE_HD Outcome<M> evaluate(const Combination<typename M::Scalar>& combination, 
     x.rest = (C - S(1)) * (x.nlr + log_sum) - row.sum;
     x.rest = M::select(none, C == S(1) ? zero : infinity, x.rest);
   }
-  Outcome<M> total{zero, zero, zero, zero, zero, x.p};
-  for (int i = 0; i < combination.term_count; ++i) {
-    const auto& t = combination.term[i];
-    const Outcome<M> o = formula<M, kAllLogits>(x, t, combination.pool);
-    total.value = total.value + t.coefficient * o.value;
-    total.a = total.a + t.coefficient * o.a;
-    total.b = total.b + t.coefficient * o.b;
-    total.g_y = total.g_y + t.coefficient * o.g_y;
-    total.example_weight = total.example_weight + t.coefficient * o.example_weight;
-  }
+  Outcome<M> total = combine<M, kAllLogits>(combination, x);
   total.a = M::select(none, zero, total.a / row.sum_exp);
   // NaN anywhere in the row, or an infinity that softmax cannot place: the whole row is NaN
   const auto known = u == u;

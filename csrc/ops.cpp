@@ -177,6 +177,7 @@ void implement_operators(torch::stable::detail::StableLibrary& m) {
   m.impl("row_stats", TORCH_BOX(&row_stats));
   implement_binary(m);
   implement_dense(m);
+  implement_mixed(m);
 }
 
 // The schemas. They are in exported models: what is there stays, and a new argument comes at the end with a default.

@@ -43,7 +43,7 @@ def explained(function: F) -> F:
 
     @functools.wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
-        if len(arguments) > places or not known.issuperset(keywords):
+        if len(arguments) > places or (keywords and not known.issuperset(keywords)):
             _refuse(function, tuple(signature.parameters), places, len(arguments), keywords)
         return function(*arguments, **keywords)
 

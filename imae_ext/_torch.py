@@ -6,6 +6,8 @@ without, right but slower, and one warning says so.
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
 from collections.abc import Callable
 from functools import reduce
@@ -52,6 +54,28 @@ def has_values(x: Tensor) -> bool:
         return False
     active = "torch._C._are_functorch_transforms_active" not in missing and transforming()
     return not active and (not missing or type(x) in (Tensor, torch.nn.Parameter))
+
+
+def is_one(x: Tensor) -> bool:
+    """Whether a scalar is known to be 1 without waiting for a device: a ninth of what an operator takes to look."""
+    return type(x) is Tensor and x.is_cpu and not torch.compiler.is_compiling() and _modes() == 0 and x.item() == 1
+
+
+def call_of(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what an operator calls, without its Python: a tenth of a small call."""
+    return getattr(operator, "_op", operator)
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has products of bfloat16 and torch's library may use them; unknown: not, which is slower."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "ALL")).upper()
+    if not torch.backends.mkldnn.enabled or not re.match("ALL|DEFAULT|AVX512_CORE_(BF16|FP16|AMX)|AVX10", limit):
+        return False
+    try:
+        known = torch.cpu.get_capabilities()
+    except AttributeError:  # torch < 2.12
+        return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
+    return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def apply_of(function: type[torch.autograd.Function]) -> Callable[..., Any]:

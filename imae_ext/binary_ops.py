@@ -1,4 +1,4 @@
-"""The operators of binary losses and their derivative: backward reads the logits again, nothing else is kept."""
+"""The operators of binary losses."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from . import binary_checks, reference
-from .checks import REDUCTIONS
+from . import binary_checks, one_pass, reference
 from .formulas import Formula, unpack
 from .ops import needs_reference
-
-_forward = torch.ops.imae_ext.binary_forward.default
-_backward = torch.ops.imae_ext.binary_backward.default
 
 Weights = Tensor | None
 # formula, weight, pos_weight, sample_weight, ignore_index, reduction
 Options = tuple[Formula, Weights, Weights, Weights, int, str]
 
 
-def _reference(logits: Tensor, target: Tensor, options: Options) -> Tensor:
+def _loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     formula, weight, pos_weight, sample_weight, ignore_index, reduction = options
     return reference.binary_robust_loss(
         logits,
@@ -34,27 +30,13 @@ def _reference(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     )
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    logits, target, ctx.packed, *weights, ctx.ignored, ctx.code = inputs
-    ctx.save_for_backward(logits, target, *weights, output[1])
-    ctx.set_materialize_grads(False)
+def _reference(logits: Tensor, inputs: list[Any], reduction: str) -> Tensor:
+    target, packed, *weights, ignore_index = inputs
+    weights = [each if each is None else each.expand(logits.shape) for each in weights]
+    return _loss(logits, target, cast(Options, (unpack(packed), *weights, ignore_index, reduction)))
 
 
-def _derivative(ctx: Any, grad_output: Tensor | None, divisor: Tensor | None) -> tuple[Tensor | None, ...]:
-    grad = None
-    if grad_output is not None:
-        logits, target, *weights, divisor = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph
-            weights = [each if each is None else each.expand(logits.shape) for each in weights]
-            options = cast(Options, (unpack(ctx.packed), *weights, ctx.ignored, list(REDUCTIONS)[ctx.code]))
-            value = _reference(logits, target, options)
-            (grad,) = torch.autograd.grad(value, logits, grad_output, create_graph=True)
-        else:
-            grad = _backward(logits, target, ctx.packed, *weights, ctx.ignored, divisor, grad_output)
-    return grad, None, None, None, None, None, None, None
-
-
-torch.library.register_autograd("imae_ext::binary_forward", _derivative, setup_context=_save)
+_KERNEL = one_pass.kernel_of("binary", _reference, constants=(1, 5))
 
 
 def _spread(weight: Weights, shape: torch.Size) -> Weights:
@@ -74,14 +56,13 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     formula, weight, pos_weight, sample_weight, ignore_index, reduction = options
     binary_checks.check_binary(logits, target, options)
     if needs_reference(target, weight, pos_weight, sample_weight):
-        return _reference(logits, target, options)
+        return _loss(logits, target, options)
     if target.dtype in (torch.int8, torch.int16):
         target = target.int()
     of_rows = binary_checks.of_rows(sample_weight, logits)
     weights = [_spread(each, logits.shape) for each in (weight, pos_weight, of_rows)]
     try:
-        value, _ = _forward(logits, target, formula.packed, *weights, ignore_index, REDUCTIONS[reduction])
-        return cast(Tensor, value)
+        return one_pass.loss(_KERNEL, logits, (target, formula.packed, *weights, ignore_index), reduction)
     except RuntimeError:
         binary_checks.check_amounts(target, ignore_index)
         raise

@@ -55,19 +55,20 @@ for _name in ("forward_save", "traced_forward_save"):
             _of_loss(logits, ()),
         ),
     )
-register_fake(
-    "imae_ext::binary_forward",
-    lambda logits, *rest: (_of_loss(logits, logits.shape if rest[-1] == 0 else ()), _of_loss(logits, ())),
-)
-register_fake(
-    "imae_ext::binary_backward",
-    lambda logits, *_: logits.new_empty(logits.shape) if not logits.is_contiguous() else torch.empty_like(logits),
-)
-register_fake(
-    "imae_ext::dense_forward",
-    lambda logits, *rest: (_of_loss(logits, logits.shape[:1] if rest[-1] == 0 else ()), _of_loss(logits, ())),
-)
-register_fake("imae_ext::dense_backward", lambda logits, *_: logits.new_empty(logits.shape))
+
+
+def _gradient(logits: Tensor, *_: Any) -> Tensor:
+    return logits.new_empty(logits.shape)
+
+
+for _name, _dims in (("binary", None), ("dense", 1), ("mixed", 1)):  # of a loss without reduction
+
+    def _of_rows(logits: Tensor, *rest: Any, _dims: int | None = _dims) -> Tensor:
+        return _of_loss(logits, logits.shape[:_dims] if rest[-1] == 0 else ())
+
+    register_fake(f"imae_ext::{_name}_forward", lambda *args, _of=_of_rows: (_of(*args), _of_loss(args[0], ())))
+    register_fake(f"imae_ext::{_name}_forward_backward", lambda *args, _of=_of_rows: (_of(*args), _gradient(*args)))
+    register_fake(f"imae_ext::{_name}_backward", _gradient)
 register_fake("imae_ext::backward", lambda logits, *_: torch.empty_like(logits))
 register_fake("imae_ext::scale_", lambda grad, *_: None)
 register_fake("imae_ext::row_stats", _row_stats)

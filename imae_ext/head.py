@@ -10,20 +10,22 @@ logits again, with the upstream gradient among the sample weights.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from . import _torch, checks, reference
-from .formulas import unpack
+from . import _torch
+from .head_targets import Inputs, rows_of
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]  # of input, linear_weight and linear_bias
+Wanted = tuple[bool, bool, bool]  # which of them
 
-# A chunk's logits: a fifth of all, within these bounds. Fewer rows make the products slow and read the head's weight
-# and its gradient more often; more rows take memory and leave the caches.
-LEAST_BYTES, MOST_BYTES, LEAST_ROWS = 8 << 20, 64 << 20, 128
+# A chunk's logits: a quarter of all if that is small, else a fifth, within these bounds. Fewer rows make the products
+# slow and read the head's weight and its gradient more often; more rows take memory and leave the caches.
+LEAST_BYTES, SMALL_BYTES, MOST_BYTES, LEAST_ROWS = 8 << 20, 16 << 20, 64 << 20, 128
+# Where bfloat16 products are added up in float32 one after another: a part stays in a core's cache.
+PART_BYTES = 1 << 20
 
 
 class Head(NamedTuple):
@@ -41,47 +43,41 @@ def rows_of_a_chunk(N: int, C: int, D: int, itemsize: int) -> int:
     """Choose how many rows to take at a time, so that all chunks are of nearly one size."""
     row = C * itemsize
     most = max(MOST_BYTES, N * D * itemsize)  # there is room for another tensor like the input
-    rows = max(min(max(-(-N // 5) * row, LEAST_BYTES), most) // row, min(LEAST_ROWS, -(-N // 5)), 1)
+    wished = max(-(-N // 5) * row, min(-(-N // 4) * row, SMALL_BYTES), LEAST_BYTES)
+    rows = max(min(wished, most) // row, min(LEAST_ROWS, -(-N // 5)), 1)
     return -(-N // -(-N // rows)) if N else 1
+
+
+def may_wait(device: torch.device) -> bool:
+    """Whether the rows that count may be counted: not while a CUDA graph is recorded, which cannot wait."""
+    return device.type != "cuda" or not torch.cuda.is_current_stream_capturing()
 
 
 class Call:
     """The tensors of a call as the products take them, and what they have in common over all chunks."""
 
-    def __init__(
-        self,
-        x: Tensor,
-        head: Tensor,
-        bias: Tensor | None,
-        target: Tensor,
-        weight: Tensor | None,
-        sample_weight: Tensor | None,
-        options: Head,
-    ) -> None:
-        self.options = options
+    def __init__(self, inputs: Inputs, options: Head) -> None:
+        self.options, self.compute = options, inputs.compute
+        x, head, bias = inputs[:3]
         half = head.dtype in (torch.float16, torch.bfloat16)
         on_cpu = head.device.type == "cpu"
-        self.compute = torch.float64 if head.dtype is torch.float64 else torch.float32
-        # many CPUs have no products of half precision, and torch's own are then many times slower
-        dtype = self.compute if half and on_cpu else head.dtype
+        # most CPUs have no products of half precision, and torch's own are then many times slower; the derivative of a
+        # softcap, 1 - tanh**2, would lose too much in bfloat16
+        native = head.dtype is torch.bfloat16 and options.softcap is None and _torch.multiplies_bfloat16()
+        dtype = self.compute if half and on_cpu and not native else head.dtype
+        self.adds_parts = on_cpu and dtype is torch.bfloat16  # products of bfloat16, added up in float32 by parts
         self.widens = half and not on_cpu  # products of half precision, their results in float32
         self.head, self.bias = head.to(dtype), None if bias is None else bias.to(dtype)
-        self.x, self.target = x.reshape(-1, x.shape[-1]), target.reshape(-1)
-        self.weight = None if weight is None else weight.to(self.compute)
-        self.sample_weight = None if sample_weight is None else sample_weight.reshape(-1).to(self.compute)
-        self.row_weights = reference.row_weights(
-            self.target, self.weight, self.sample_weight, options.ignore_index, self.compute
-        )
-        self.counts = self.row_weights != 0
-        self.N = len(self.target)
+        self.x, self.rows = x.reshape(-1, x.shape[-1]), rows_of(inputs, options.formula, options.ignore_index)
+        self.N, self.counts, self.of_mean = len(self.x), self.rows.counts, self.rows.of_mean
         self.live = None  # the rows that count, where they are not all
-        if on_cpu and not bool(self.counts.all()):
+        waits = may_wait(head.device)
+        if waits and not bool(self.counts.all()):
             self.live = self.counts.nonzero().squeeze(1)
-            self.x, self.target = self.x[self.live], self.target[self.live]
-            if self.sample_weight is not None:
-                self.sample_weight = self.sample_weight[self.live]
+            self.x = self.x[self.live]
+            self.rows.select(self.live)
         self.x = self.x.to(dtype)
-        if not on_cpu:  # nobody waits for the device: the rows stay, and what they hold must not reach the weight
+        if not waits:  # all rows stay, and what those that do not count hold must not reach the weight
             self.x = torch.where(self.counts.unsqueeze(1), self.x, 0)
 
     def logits(self, out: Tensor, x: Tensor) -> Tensor | None:
@@ -99,11 +95,16 @@ class Call:
         out.mul_(cap)
         return tanh
 
-    def run(self, wanted: tuple[bool, bool, bool]) -> tuple[Tensor, Tensor, Gradients]:
-        """Return each row's value and example weight (0 for rows that do not count), and gradients of the sum."""
+    def run(self, wanted: Wanted) -> tuple[Tensor, Tensor | None, Gradients]:
+        """Return each row's value (0 for rows that do not count), the divisor of ``normalized`` and gradients.
+
+        The gradients are of the rows' sum.
+        """
         rows, (C, D) = len(self.x), self.head.shape
         step = self.options.chunk or rows_of_a_chunk(rows, C, D, self.head.element_size())
-        values, example = (self.head.new_zeros(rows, dtype=self.compute) for _ in range(2))
+        normalized = self.options.reduction == "normalized"
+        values = self.head.new_zeros(rows, dtype=self.compute)
+        divisor = self.head.new_zeros((), dtype=torch.float64) if normalized else None
         made = (rows > 0, self.compute)
         dx, dw, db = (
             _made(self.head, size, *made) if wish else None
@@ -113,16 +114,13 @@ class Call:
         buffer = self.head.new_empty(min(step, rows), C)
         for begin in range(0, rows, step):
             at = slice(begin, begin + step)
-            x, target = self.x[at], self.target[at]
+            x = self.x[at]
             logits = buffer[: len(x)]
             tanh = self.logits(logits, x)
-            weights = self.weight, None if self.sample_weight is None else self.sample_weight[at]
-            arguments = logits, target, self.options.formula, *weights, self.options.ignore_index
-            if not any(wanted) and self.options.reduction != "normalized":
-                values[at] = torch.ops.imae_ext.forward(*arguments, 0)
-                continue
-            values[at], example[at] = torch.ops.imae_ext.forward_backward_(*arguments)
-            if tanh is not None:
+            values[at], of_chunk = self.rows.step(at, logits, any(wanted), normalized)
+            if divisor is not None and of_chunk is not None:
+                divisor += of_chunk
+            if tanh is not None and any(wanted):
                 logits.mul_(tanh.square_().neg_().add_(1))
             if dx is not None:
                 self.product(dx[at], logits, self.head, 0)
@@ -131,8 +129,8 @@ class Call:
             if db is not None:
                 db.copy_(torch.sum(logits, 0, dtype=self.compute).mul_(scale).add_(db if begin else 0))
         if self.live is None:
-            return values, example, (dx, dw, db)
-        return *map(self.spread, (values, example)), (None if dx is None else self.spread(dx), dw, db)  # type: ignore[return-value]
+            return values, divisor, (dx, dw, db)
+        return self.spread(values), divisor, (None if dx is None else self.spread(dx), dw, db)
 
     def product(self, to: Tensor, a: Tensor, b: Tensor, keep: int) -> None:
         """Write logit_scale a b over `to`, or add it."""
@@ -140,6 +138,8 @@ class Call:
         if self.widens:
             product = torch.mm(a, b, out_dtype=to.dtype)
             to.copy_(product.mul_(scale)) if not keep else to.add_(product, alpha=scale)
+        elif self.adds_parts:
+            _add_by_parts(to, a, b, keep, scale)
         else:
             torch.addmm(to, a, b, beta=keep, alpha=scale, out=to)
 
@@ -147,13 +147,13 @@ class Call:
         """Put the rows that count where they were; the others are 0."""
         return of_live.new_zeros(self.N, *of_live.shape[1:]).index_copy_(0, self.live, of_live)  # type: ignore[arg-type]
 
-    def reduce(self, values: Tensor, example: Tensor) -> tuple[Tensor, Tensor]:
+    def reduce(self, values: Tensor, of_normalized: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the loss and what the gradient of the sum is divided by."""
         divisor = values.new_ones((), dtype=torch.float64)
         if self.options.reduction == "mean":
-            divisor = self.row_weights.double().sum()
-        elif self.options.reduction == "normalized":
-            divisor = torch.where(self.counts, example.double() * self.row_weights, 0.0).sum()
+            divisor = self.of_mean.double().sum()
+        elif of_normalized is not None:
+            divisor = of_normalized
         return (values.double().sum() / divisor).to(self.compute), divisor.to(self.compute)
 
 
@@ -161,7 +161,25 @@ def _made(like: Tensor, size: tuple[int, ...], written: bool, dtype: torch.dtype
     return like.new_empty(size, dtype=dtype) if written else like.new_zeros(size, dtype=dtype)
 
 
-def _finish(
+def _add_by_parts(to: Tensor, a: Tensor, b: Tensor, keep: int, scale: float) -> None:
+    """Do what addmm does, for factors in bfloat16 and a sum in float32: torch has no such product on a CPU.
+
+    A sum of two dtypes would be converted number by number; a part is turned into float32 while it is in the cache.
+    """
+    step = max(PART_BYTES // (4 * b.shape[1]), 64)
+    product, wide = b.new_empty(min(step, len(to)), b.shape[1]), to.new_empty(min(step, len(to)), b.shape[1])
+    for begin in range(0, len(to), step):
+        part = to[begin : begin + step]
+        narrow = torch.mm(a[begin : begin + step], b, out=product[: len(part)])
+        if keep:
+            part.add_(wide[: len(part)].copy_(narrow), alpha=scale)
+        else:
+            part.copy_(narrow)
+            if scale != 1:
+                part.mul_(scale)
+
+
+def finish(
     gradients: Gradients, by: Tensor, counts: Tensor, inputs: tuple[Tensor, Tensor, Tensor | None], in_place: bool
 ) -> Gradients:
     """Multiply the sum's gradients by a number, round once, and give them their shapes and dtypes.
@@ -181,199 +199,3 @@ def _finish(
         factor = torch.where(counts, by, 0.0).unsqueeze(1)
         dx = times(dx, factor, x)
     return dx, times(dw, by_all, head), times(db, by_all, bias)
-
-
-def reference_loss(
-    x: Tensor,
-    head: Tensor,
-    bias: Tensor | None,
-    target: Tensor,
-    weight: Tensor | None,
-    sample_weight: Tensor | None,
-    options: Head,
-) -> Tensor:
-    """Compute it with all logits at once, in plain PyTorch."""
-    logits = F.linear(x, head, bias).reshape(-1, len(head))
-    if options.logit_scale != 1:
-        logits = logits * options.logit_scale
-    if options.softcap is not None:
-        logits = options.softcap * torch.tanh(logits / options.softcap)
-    loss = reference.robust_loss(
-        logits,
-        target.reshape(-1),
-        unpack(options.formula),
-        weight=weight,
-        sample_weight=None if sample_weight is None else sample_weight.reshape(-1),
-        ignore_index=options.ignore_index,
-        reduction=options.reduction,
-    )
-    return loss.reshape(target.shape) if options.reduction == "none" else loss
-
-
-class _LinearLoss(torch.autograd.Function):
-    """The gradients, ready before they are asked for, are no saved tensors: see ops._Loss."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, head: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
-        target, weight, sample_weight, options = rest
-        ctx.save_for_backward(x, head, bias, target, weight, sample_weight)
-        ctx.options, ctx.gradients = options, None
-        call = Call(x, head, bias, *rest)
-        if options.reduction == "none":
-            return call.run((False,) * 3)[0].reshape(target.shape)
-        # checkpointing drops what it can make again, and offloading would move what is larger than the input
-        ahead = not _torch.saving_hooks(False)
-        wanted = tuple(wish and ahead for wish in ctx.needs_input_grad[:3])
-        values, example, gradients = call.run(wanted)  # type: ignore[arg-type]
-        loss, ctx.divisor = call.reduce(values, example)
-        ctx.gradients, ctx.counts = gradients if ahead else None, call.counts
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        wanted, options = ctx.needs_input_grad[:3], ctx.options
-        x, head, bias, target, weight, sample_weight = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph
-            loss = reference_loss(x, head, bias, target, weight, sample_weight, options)
-            inputs = [t for t, wish in zip((x, head, bias), wanted, strict=True) if wish]
-            found = iter(torch.autograd.grad(loss, inputs, grad_output, create_graph=True))
-            return *(next(found) if wish else None for wish in wanted), None, None, None, None
-        if options.reduction == "none":
-            done = _of_none(x, head, bias, target, weight, sample_weight, options, grad_output, wanted)
-            return *done, None, None, None, None
-        gradients, counts, ctx.gradients = ctx.gradients, ctx.counts, None
-        if gradients is None:  # a second time through a retained graph, or not made ahead
-            *_, gradients = Call(x, head, bias, target, weight, sample_weight, options).run(wanted)
-        done = _finish(gradients, grad_output / ctx.divisor, counts, (x, head, bias), in_place=True)
-        return *done, None, None, None, None
-
-
-def _of_none(
-    x: Tensor,
-    head: Tensor,
-    bias: Tensor | None,
-    target: Tensor,
-    weight: Tensor | None,
-    sample_weight: Tensor | None,
-    options: Head,
-    grad_output: Tensor,
-    wanted: tuple[bool, bool, bool],
-) -> Gradients:
-    """Compute the gradients for an upstream gradient of each row."""
-    compute = grad_output.dtype
-    w = reference.row_weights(target, weight, sample_weight, options.ignore_index, compute)
-    w = torch.where(w != 0, grad_output if sample_weight is None else grad_output * sample_weight.to(compute), 0.0)
-    call = Call(x, head, bias, target, weight, w, options)
-    *_, gradients = call.run(wanted)
-    return _finish(gradients, grad_output.new_ones(()), call.counts, (x, head, bias), in_place=True)
-
-
-apply = _LinearLoss.apply
-
-
-# --- for torch.compile: one operator, with a derivative of its own --------------------------------------------------
-
-
-def like_logits(x: Tensor, head: Tensor) -> Tensor:
-    """Return something with the shape of the logits, for the checks."""
-    return torch.empty((*x.shape[:-1], len(head)), device="meta").reshape(-1, len(head))
-
-
-def _options(formula: list[float], ignore_index: int, code: int, scale: float, cap: float, chunk: int) -> Head:
-    return Head(formula, ignore_index, list(checks.REDUCTIONS)[code], scale, cap or None, chunk or None)
-
-
-def _or_empty(gradients: Gradients, like: Tensor) -> list[Tensor]:
-    return [like.new_empty(0) if g is None else g for g in gradients]
-
-
-@torch.library.custom_op("imae_ext::linear_loss", mutates_args=())
-def linear_loss(
-    x: Tensor,
-    head: Tensor,
-    bias: Tensor | None,
-    target: Tensor,
-    weight: Tensor | None,
-    sample_weight: Tensor | None,
-    formula: list[float],
-    ignore_index: int,
-    reduction: int,
-    logit_scale: float,
-    softcap: float,
-    chunk: int,
-    wanted: list[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Compute the loss, the sum's gradients that are wanted (else empty tensors), and what they are divided by."""
-    options = _options(formula, ignore_index, reduction, logit_scale, softcap, chunk)
-    checks.check_labels(like_logits(x, head), target, ignore_index)
-    call = Call(x, head, bias, target, weight, sample_weight, options)
-    values, example, gradients = call.run(tuple(wanted))  # type: ignore[arg-type]
-    if options.reduction == "none":
-        return values.reshape(target.shape), *_or_empty((None,) * 3, values), values.new_ones(())  # type: ignore[return-value]
-    loss, divisor = call.reduce(values, example)
-    return loss, *_or_empty(gradients, loss), divisor  # type: ignore[return-value]
-
-
-@linear_loss.register_fake
-def _(x: Any, head: Any, bias: Any, target: Any, weight: Any, sample_weight: Any, formula: Any, *rest: Any) -> Any:
-    wanted = rest[-1]
-    of = torch.float64 if head.dtype is torch.float64 else torch.float32
-    sizes = ((target.numel(), x.shape[-1]), head.shape, head.shape[:1])
-    none = rest[1] == 0
-    made = [
-        head.new_empty(size if wish and not none else 0, dtype=of) for wish, size in zip(wanted, sizes, strict=True)
-    ]
-    shape = target.shape if none else ()
-    return head.new_empty(shape, dtype=of), *made, head.new_empty((), dtype=of)
-
-
-@torch.library.custom_op("imae_ext::linear_loss_backward", mutates_args=())
-def _linear_loss_backward(
-    x: Tensor,
-    head: Tensor,
-    bias: Tensor | None,
-    target: Tensor,
-    weight: Tensor | None,
-    sample_weight: Tensor | None,
-    formula: list[float],
-    ignore_index: int,
-    logit_scale: float,
-    softcap: float,
-    chunk: int,
-    wanted: list[bool],
-    grad_output: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    options = _options(formula, ignore_index, 0, logit_scale, softcap, chunk)
-    done = _of_none(x, head, bias, target, weight, sample_weight, options, grad_output, tuple(wanted))  # type: ignore[arg-type]
-    return tuple(_or_empty(done, head))  # type: ignore[return-value]
-
-
-@_linear_loss_backward.register_fake
-def _(x: Any, head: Any, bias: Any, *rest: Any) -> Any:
-    wanted = rest[-2]
-    return tuple(head.new_empty(t.shape if wish else 0) for wish, t in zip(wanted, (x, head, bias), strict=True))
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, formula, ignore_index, code, scale, cap, chunk, wanted = inputs
-    ctx.save_for_backward(*tensors, *output[1:])
-    ctx.options, ctx.code, ctx.wanted = (formula, ignore_index, scale, cap, chunk), code, wanted
-    ctx.set_materialize_grads(False)
-
-
-def _derivative(ctx: Any, grad_output: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    done: Any = (None, None, None)
-    x, head, bias, target, weight, sample_weight, *gradients, divisor = ctx.saved_tensors
-    if grad_output is not None and ctx.code == 0:
-        done = _linear_loss_backward(
-            x, head, bias, target, weight, sample_weight, *ctx.options, ctx.wanted, grad_output.contiguous()
-        )
-    elif grad_output is not None:
-        weights = target.reshape(-1), weight, None if sample_weight is None else sample_weight.reshape(-1)
-        counts = reference.row_weights(*weights, ctx.options[1], divisor.dtype) != 0
-        wished: Any = tuple(g if wish else None for g, wish in zip(gradients, ctx.wanted, strict=True))
-        done = _finish(wished, grad_output / divisor, counts, (x, head, bias), in_place=False)
-    return *(g if wish else None for g, wish in zip(done, ctx.wanted, strict=True)), *[None] * 10
-
-
-torch.library.register_autograd("imae_ext::linear_loss", _derivative, setup_context=_save)

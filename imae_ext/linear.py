@@ -2,68 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from . import _torch, checks, devices
-from . import head as head_ops
+from . import _torch, checks, devices, head_checks, head_ops
 from ._signature import explained
 from .formulas import Formula
-
-
-def _check(
-    x: Tensor,
-    head: Tensor,
-    bias: Tensor | None,
-    target: Tensor,
-    weight: Tensor | None,
-    sample_weight: Tensor | None,
-    logit_scale: float,
-    softcap: float | None,
-    chunk: int | None,
-) -> None:
-    named = {"input": x, "linear_weight": head, "target": target} | ({} if bias is None else {"linear_bias": bias})
-    for name, value in named.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}")
-        if value.device != x.device:
-            raise ValueError(f"imae_ext: expected {name} on {x.device}, where the input is, got {value.device}")
-    if x.dtype not in checks.FLOATS:
-        raise TypeError(f"imae_ext: expected input of dtype float64, float32, float16 or bfloat16, got {x.dtype}")
-    for name in ("linear_weight", "linear_bias"):
-        if name in named and named[name].dtype != x.dtype:
-            raise TypeError(
-                f"imae_ext: expected {name} of dtype {x.dtype}, as the input, got {named[name].dtype}; "
-                f"pass input.to({name}.dtype)"
-            )
-    if head.dim() != 2 or x.dim() == 0 or x.shape[-1] != head.shape[1]:
-        raise ValueError(
-            f"imae_ext: expected input of shape (..., D) and linear_weight of shape (C, D), "
-            f"got {tuple(x.shape)} and {tuple(head.shape)}"
-        )
-    if bias is not None and bias.shape != head.shape[:1]:
-        raise ValueError(f"imae_ext: expected linear_bias of shape ({len(head)},), got {tuple(bias.shape)}")
-    if not 0 < len(head) < 2**30:
-        raise ValueError(f"imae_ext: expected 1 to 2**30 - 1 classes, got linear_weight of shape {tuple(head.shape)}")
-    if target.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"imae_ext: expected target of dtype int64 or int32, got {target.dtype}")
-    if target.shape != x.shape[:-1]:
-        raise ValueError(
-            f"imae_ext: expected target of shape {tuple(x.shape[:-1])}, the input's without its last dimension, "
-            f"got {tuple(target.shape)}"
-        )
-    checks.check_weight(weight, len(head))
-    if weight is not None and weight.device != x.device:
-        raise ValueError(f"imae_ext: expected weight on {x.device}, where the input is, got {weight.device}")
-    checks.check_sample_weight(sample_weight, target)
-    if not math.isfinite(logit_scale):
-        raise ValueError(f"imae_ext: expected a finite logit_scale, got {logit_scale!r}")
-    if softcap is not None and not (math.isfinite(softcap) and softcap > 0):
-        raise ValueError(f"imae_ext: expected softcap to be None or a positive number, got {softcap!r}")
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
-        raise ValueError(f"imae_ext: expected chunk to be None or a number of rows, got {chunk!r}")
+from .head import Call, Head
+from .head_targets import Inputs
 
 
 @explained
@@ -74,6 +20,9 @@ def linear_robust_loss(
     formula: Formula,
     *,
     linear_bias: Tensor | None = None,
+    other: Tensor | None = None,
+    lam: float | Tensor | None = None,
+    other_lam: float | Tensor | None = None,
     weight: Tensor | None = None,
     sample_weight: Tensor | None = None,
     ignore_index: int = -100,
@@ -87,17 +36,23 @@ def linear_robust_loss(
     The logits of a language model are the largest tensor of its training step; here they never exist all at once. The
     gradients of input and head are made in the forward pass, and backward multiplies them once. A second derivative,
     torch.func and weights that require a gradient are served with all logits, in plain PyTorch. Half precision is
-    computed in float32 on a CPU (with a copy of the head), and on a GPU by its own products, added up in float32.
+    multiplied in half precision on a GPU, and bfloat16 on a CPU that has such products, and the head's gradient added
+    up in float32; other CPUs compute it in float32, with a copy of the head.
 
     Args:
       input: ``(..., D)``, the hidden states, float64, float32, float16 or bfloat16.
       linear_weight: ``(C, D)``, the head's weight, of the same dtype.
-      target: of the input's shape without ``D``, int64 or int32, in ``[0, C)`` or ``ignore_index``.
+      target: of the input's shape without ``D``, int64 or int32, in ``[0, C)`` or ``ignore_index``; or probabilities,
+        floats of shape ``(..., C)``, as in :func:`robust_loss`, of which a chunk at a time is read.
       formula: any, LabelSmoothing, NCE and combinations too.
       linear_bias: ``(C,)``.
+      other: a second label of each row, of the target's shape, as in :func:`mixed_loss`; the chunk is held twice then.
+      lam: the amount of the first label, a number or of the target's shape; needed with ``other``.
+      other_lam: that of the second one; ``1 - lam`` if not given.
       weight: as in :func:`robust_loss`.
       sample_weight: of the target's shape; each row is multiplied by it. A row of weight 0 is treated as ignored.
-      ignore_index: as in :func:`robust_loss`; such rows are left out of the products.
+      ignore_index: as in :func:`robust_loss`; such rows are left out of the products, for which the call waits once
+        for a GPU, unless a CUDA graph is recorded: then they are multiplied by 0.
       reduction: as in :func:`robust_loss`. For ``"none"`` backward makes the logits again, and leaves out the rows
         whose upstream gradient is 0, as it does ignored ones.
       logit_scale: what the logits are multiplied by, as some models do.
@@ -123,46 +78,46 @@ def linear_robust_loss(
       Wijmans et al., Cut your losses in large-vocabulary language models, ICLR 2025; Hsu et al., Liger kernel, 2024.
     """
     checks.check_options(formula, reduction, ignore_index)
-    _check(input, linear_weight, linear_bias, target, weight, sample_weight, logit_scale, softcap, chunk)
+    first = head_checks.amount("lam", lam, input, target)
+    second = head_checks.amount("other_lam", other_lam, input, target)
+    if second is None and first is not None:
+        second = 1 - first
+    inputs = Inputs(input, linear_weight, linear_bias, target, other, first, second, weight, sample_weight)
+    options = Head(formula.packed, checks.as_label(ignore_index), reduction, logit_scale, softcap, chunk)
+    head_checks.check(inputs, options)
     kind = input.device.type
     if torch.is_autocast_enabled(kind) and input.dtype is not torch.float64:
         to = torch.get_autocast_dtype(kind)
-        input, linear_weight = input.to(to), linear_weight.to(to)
-        linear_bias = None if linear_bias is None else linear_bias.to(to)
+        inputs = inputs._replace(
+            x=input.to(to),
+            head=linear_weight.to(to),
+            bias=None if linear_bias is None else linear_bias.to(to),
+        )
         with torch.autocast(kind, enabled=False):
-            return linear_robust_loss(
-                input,
-                linear_weight,
-                target,
-                formula,
-                linear_bias=linear_bias,
-                weight=weight,
-                sample_weight=sample_weight,
-                ignore_index=ignore_index,
-                reduction=reduction,
-                logit_scale=logit_scale,
-                softcap=softcap,
-                chunk=chunk,
-            )
-    if kind == "cpu" and _torch.has_values(target):
-        checks.check_labels(head_ops.like_logits(input, linear_weight), target, ignore_index)
-    options = head_ops.Head(formula.packed, int(ignore_index), reduction, float(logit_scale), softcap, chunk)
-    head = input, linear_weight, linear_bias
-    rest = target, weight, sample_weight
-    weighs = any(w is not None and w.requires_grad for w in (weight, sample_weight))
+            return _loss(inputs, options)
+    return _loss(inputs, options)
+
+
+def _loss(inputs: Inputs, options: Head) -> Tensor:
+    """Choose the path of a checked call."""
+    x, head, bias, *rest = inputs
+    kind = x.device.type
+    if kind == "cpu" and _torch.has_values(inputs.target):
+        head_ops.check_labels(inputs, options.ignore_index)
+    others = any(t is not None and t.requires_grad for t in rest)
     transformed = _torch.transforming() or _torch.in_forward_mode()
-    if weighs or transformed or kind == "meta" or not devices.has_kernels(input):
-        return head_ops.reference_loss(*head, *rest, options)
-    wanted = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in head]
+    # the divisor of `normalized` comes from a kernel, which there is for amounts on a CPU alone
+    plain = kind != "cpu" and inputs.target.is_floating_point() and options.reduction == "normalized"
+    if others or transformed or plain or kind == "meta" or not devices.has_kernels(x):
+        return head_ops.reference_loss(inputs, options)
+    wanted = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (x, head, bias)]
     if torch.compiler.is_compiling():
-        code = checks.REDUCTIONS[reduction]
-        numbers = options.formula, options.ignore_index, code, options.logit_scale, float(softcap or 0), chunk or 0
-        return head_ops.linear_loss(*head, *rest, *numbers, wanted)[0]  # type: ignore[no-any-return]
+        return head_ops.compiled(inputs, options, wanted)
     if any(wanted):
-        return head_ops.apply(*head, *rest, options)  # type: ignore[no-any-return,no-untyped-call]
-    call = head_ops.Call(*head, *rest, options)
-    values, example, _ = call.run((False,) * 3)
-    return values.reshape(target.shape) if reduction == "none" else call.reduce(values, example)[0]
+        return head_ops.apply(inputs, options)
+    call = Call(inputs, options)
+    values, divisor, _ = call.run((False,) * 3)
+    return values.reshape(x.shape[:-1]) if options.reduction == "none" else call.reduce(values, divisor)[0]
 
 
 class LinearRobustLoss(nn.Module):
@@ -219,7 +174,16 @@ class LinearRobustLoss(nn.Module):
         self.logit_scale, self.softcap, self.chunk = logit_scale, softcap, chunk
 
     @explained
-    def forward(self, input: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        input: Tensor,
+        target: Tensor,
+        *,
+        other: Tensor | None = None,
+        lam: float | Tensor | None = None,
+        other_lam: float | Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
         """Compute the loss."""
         return linear_robust_loss(
             input,
@@ -227,6 +191,9 @@ class LinearRobustLoss(nn.Module):
             target,
             self.formula,
             linear_bias=self.linear.bias,
+            other=other,
+            lam=lam,
+            other_lam=other_lam,
             weight=self.weight,
             sample_weight=sample_weight,
             ignore_index=self.ignore_index,

@@ -7,10 +7,14 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from . import checks, reference
+from . import checks, devices
+from ._extension import compiled
 from ._signature import explained
 from .formulas import Formula
-from .functional import robust_loss, row_stats
+from .two_sweeps import in_two_sweeps
+
+if compiled:
+    from . import mixed_ops
 
 
 @explained
@@ -58,8 +62,8 @@ def mixed_loss(
       >>> mixed_loss(logits, a, b, 0.75, CCE())
       tensor(0.7395)
 
-    It is the loss of probabilities that hold both amounts, without their memory: the kernels for class labels sweep the
-    rows twice.
+    It is the loss of probabilities that hold both amounts, without their memory, and on a CPU in one sweep; elsewhere
+    the kernels for class labels sweep the rows twice.
 
     References:
       Zhang et al. 2018, mixup; Liu & Guo 2020, Peer Loss Functions.
@@ -71,46 +75,24 @@ def mixed_loss(
         raise TypeError(f"imae_ext: expected other to be class labels of int64 or int32, got {got}")
     if other.shape != target.shape:
         raise ValueError(f"imae_ext: expected other of shape {tuple(target.shape)}, got {tuple(other.shape)}")
+    if type(ignore_index) is not int:
+        ignore_index = checks.as_label(ignore_index)
     dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
     first = _amount("lam", lam, target, dtype)
-    second = 1 - first if other_lam is None else _amount("other_lam", other_lam, target, dtype)
-    samples = torch.ones_like(first) if sample_weight is None else sample_weight.to(dtype)
-    live = checks.not_ignored(target, ignore_index)
-    other = torch.where(live, other.to(target.dtype), target)  # where target is ignored, so is this
-    by_row = "none" if reduction == "none" else "sum"
-    parts = [
-        robust_loss(
-            logits,
-            label,
-            formula,
-            weight=weight,
-            sample_weight=amount * samples,
-            ignore_index=ignore_index,
-            reduction=by_row,
-        )
-        for label, amount in ((target, first), (other, second))
-    ]
-    total = parts[0] + parts[1]
-    if reduction == "mean":
-        return total / torch.where(live, samples, 0.0).sum()
-    if reduction != "normalized":
-        return total
-    divisor = torch.zeros_like(total)
-    for label, amount in ((target, first), (other, second)):
-        of_label = reference.row_weights(label, weight, amount * samples, ignore_index, dtype)
-        example = row_stats(logits, label, formula, ignore_index=ignore_index).example_weight
-        assert example is not None  # a formula was given
-        divisor = divisor + torch.where(of_label == 0, 0.0, of_label * example).sum()
-    return total / divisor.detach()
+    second = None if other_lam is None else _amount("other_lam", other_lam, target, dtype)
+    options = (formula, weight, sample_weight, ignore_index, reduction)
+    if devices.has_kernels(logits):
+        return mixed_ops.loss(logits, target, other, first, second, options)
+    return in_two_sweeps(logits, target, other, first, second, options)
 
 
 def _amount(name: str, value: float | Tensor, target: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a number or a tensor of the rows as one of the rows."""
-    if isinstance(value, Real) and not isinstance(value, bool):
-        return torch.full(target.shape, float(value), dtype=dtype, device=target.device)
+    """Return a number as a tensor of no dimension, and a tensor of the rows or of no dimension as it is."""
+    if type(value) is float or (isinstance(value, Real) and not isinstance(value, bool)):
+        return torch.full((), float(value), dtype=dtype, device=target.device)
     if not isinstance(value, Tensor) or not value.is_floating_point():
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"imae_ext: expected {name} to be a number or a floating Tensor, got {got}")
     if value.dim() > 0 and value.shape != target.shape:
         raise ValueError(f"imae_ext: expected {name} of shape {tuple(target.shape)}, got {tuple(value.shape)}")
-    return value.to(dtype).expand(target.shape)
+    return value.to(dtype)

@@ -26,15 +26,15 @@ from .checks import REDUCTIONS
 from .formulas import Formula, unpack
 
 _op = torch.ops.imae_ext
-_forward = _op.forward.default
-_forward_backward = _op.forward_backward.default
-_forward_backward_out = _op.forward_backward_out.default
-_forward_save = _op.forward_save.default
+_forward = _torch.call_of(_op.forward.default)
+_forward_backward = _torch.call_of(_op.forward_backward.default)
+_forward_backward_out = _torch.call_of(_op.forward_backward_out.default)
+_forward_save = _torch.call_of(_op.forward_save.default)
 _traced_forward_backward = _op.traced_forward_backward.default
 _traced_forward_save = _op.traced_forward_save.default
-_backward = _op.backward.default
-_scale = _op.scale_.default
-_row_stats = _op.row_stats.default
+_backward = _torch.call_of(_op.backward.default)
+_scale = _torch.call_of(_op.scale_.default)
+_row_stats = _torch.call_of(_op.row_stats.default)
 
 _compiling = torch.compiler.is_compiling
 
@@ -79,8 +79,8 @@ def _scaled(grad: Tensor, grad_output: Tensor, target: Tensor, options: Options)
     return torch.where(counts.unsqueeze(min(1, grad.dim() - 1)), product, 0.0).to(grad.dtype)
 
 
-class _Loss(torch.autograd.Function):
-    """For eager mode: forward takes a context, the cheapest form of a Function.
+class _OnePass(torch.autograd.Function):
+    """For eager mode: forward takes a context, the cheapest form of a Function. Its gradient is written in forward.
 
     The gradient, ready before it is asked for, is no saved tensor: reading one reads all, and the logits may have
     changed meanwhile, which is no error. It passes the hooks by itself: checkpointing drops it, offloading moves it.
@@ -88,45 +88,35 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, options: Options) -> Tensor:
-        _, weight, sample_weight, _, reduction = ctx.options = options
-        arguments = _arguments(logits, target, options)
-        if _one_pass(logits, reduction):
-            ctx.save_for_backward(logits, target, weight, sample_weight)
-            loss, grad = _forward_backward(*arguments)
-            hooks = _torch.saving_hooks(False)
-            ctx.grad, ctx.unpack = (hooks[0](grad), hooks[1]) if hooks else (grad, None)
-            ctx.target = None if hooks else target  # also outside the saved tensors, for the same reason
-            ctx.one_pass = True
-        else:
-            loss, rows, divisor = _forward_save(*arguments)
-            ctx.save_for_backward(logits, target, weight, sample_weight, rows, divisor)
-            ctx.one_pass = False
+        formula, weight, sample_weight, ignore_index, reduction = ctx.options = options
+        ctx.save_for_backward(logits, target, weight, sample_weight)
+        loss, grad = _forward_backward(
+            logits, target, formula.packed, weight, sample_weight, ignore_index, REDUCTIONS[reduction]
+        )
+        hooks = _torch.saving_hooks(False)
+        # the target also outside the saved tensors, for the same reason
+        ctx.ready = (hooks[0](grad), None, hooks[1]) if hooks else (grad, target, None)
         return loss  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, None]:
-        _, weight, sample_weight, ignore_index, _ = options = ctx.options
+        options = ctx.options
         if torch.is_grad_enabled():  # create_graph
             logits, target, *_ = ctx.saved_tensors
             return _differentiable_gradient(logits, target, options, grad_output), None, None
-        if not ctx.one_pass:
-            logits, target, *_, rows, divisor = ctx.saved_tensors
-            try:
-                return _backward(logits, target, rows, divisor, grad_output, ignore_index), None, None
-            except RuntimeError:
-                checks.check_labels(logits, target, ignore_index)
-                _ask_for_memory(logits)
-                raise
-        grad, ctx.grad = ctx.grad, None
-        target, ctx.target = ctx.target, None
-        if grad is None:  # a second backward through a retained graph; the first one gave the buffer away
+        ready, ctx.ready = ctx.ready, None
+        if ready is None:  # a second backward through a retained graph; the first one gave the buffer away
             logits, target, *_ = ctx.saved_tensors
             _, grad = _forward_backward(*_arguments(logits, target, options))
-        elif ctx.unpack:
-            target = ctx.saved_tensors[1]
-            return _scaled(ctx.unpack(grad), grad_output, target, options), None, None
+        else:
+            grad, target, unpack = ready
+            if unpack:
+                target = ctx.saved_tensors[1]
+                return _scaled(unpack(grad), grad_output, target, options), None, None
         try:
-            _scale(grad, grad_output, target, weight, sample_weight, ignore_index)
+            if not _torch.is_one(grad_output):
+                _, weight, sample_weight, ignore_index, _ = options
+                _scale(grad, grad_output, target, weight, sample_weight, ignore_index)
         except RuntimeError:
             if not _torch.is_batch(grad_output):
                 raise
@@ -134,7 +124,32 @@ class _Loss(torch.autograd.Function):
         return grad, None, None
 
 
-_apply = _torch.apply_of(_Loss)  # torch.func's transforms never get here
+class _TwoPass(torch.autograd.Function):
+    """The same, but backward reads the logits again, with the rows' coefficients from forward."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, options: Options) -> Tensor:
+        _, weight, sample_weight, _, _ = ctx.options = options
+        loss, rows, divisor = _forward_save(*_arguments(logits, target, options))
+        ctx.save_for_backward(logits, target, weight, sample_weight, rows, divisor)
+        return loss  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, None]:
+        logits, target, *_, rows, divisor = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph
+            return _differentiable_gradient(logits, target, ctx.options, grad_output), None, None
+        ignore_index = ctx.options[3]
+        try:
+            return _backward(logits, target, rows, divisor, grad_output, ignore_index), None, None
+        except RuntimeError:
+            checks.check_labels(logits, target, ignore_index)
+            _ask_for_memory(logits)
+            raise
+
+
+# torch.func's transforms never get here
+_apply_one_pass, _apply_two_pass = _torch.apply_of(_OnePass), _torch.apply_of(_TwoPass)
 
 
 # --- for torch.compile and export: operators with a derivative of their own -----------------------------------------
@@ -198,19 +213,25 @@ def _wants_grad(weight: Tensor | None) -> bool:
 
 def needs_reference(*others: Tensor | None) -> bool:
     """Whether the kernels do not serve: a derivative by another tensor than the logits, a transform, forward mode."""
-    return any(map(_wants_grad, others)) or _torch.transforming() or _torch.in_forward_mode()
+    for each in others:
+        if each is not None and _wants_grad(each):
+            return True
+    return _torch.transforming() or _torch.in_forward_mode()
 
 
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     """Compute the loss, differentiable with respect to the logits."""
-    _, weight, sample_weight, _, _ = options = checks.plain(options)
+    _, weight, sample_weight, ignore_index, reduction = options
+    if type(ignore_index) is not int:
+        options = checks.plain(options)
     if needs_reference(weight, sample_weight):
         return _reference(logits, target, options)
     if _compiling():
         return _traced(logits, target, options)
     try:
         if logits.requires_grad and torch.is_grad_enabled():
-            return _apply(_torch.unwrap(logits), target, options)  # type: ignore[no-any-return]
+            apply = _apply_one_pass if _one_pass(logits, reduction) else _apply_two_pass
+            return apply(_torch.unwrap(logits), target, options)  # type: ignore[no-any-return]
         value: Tensor = _forward(*_arguments(logits, target, options))
         return value
     except _REFUSALS:

@@ -14,9 +14,8 @@ tensor([[-1.9116,  0.9558,  0.9558]])
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +25,7 @@ from . import _torch
 from . import formulas as f
 from .binary_checks import check_amounts, check_binary, of_rows
 from .checks import as_label, check, not_ignored
+from .quadrature import bounded, integrated
 from .stats import RowStats
 
 
@@ -52,139 +52,12 @@ class Row(NamedTuple):
         return -logsigmoid(self.u)
 
 
-# The Gauss-Legendre rule of 32 nodes, its positive half: literals cost no import time and can be traced.
-_NODES = (
-    *(0.04830766568773832, 0.1444719615827965, 0.23928736225213706, 0.33186860228212767),
-    *(0.42135127613063533, 0.5068999089322294, 0.5877157572407623, 0.6630442669302152),
-    *(0.7321821187402897, 0.7944837959679424, 0.84936761373257, 0.8963211557660521),
-    *(0.9349060759377397, 0.9647622555875064, 0.9856115115452684, 0.9972638618494816),
-)
-_WEIGHTS = (
-    *(0.0965400885147278, 0.09563872007927486, 0.09384439908080457, 0.09117387869576389),
-    *(0.08765209300440381, 0.08331192422694675, 0.07819389578707031, 0.0723457941088485),
-    *(0.06582222277636185, 0.058684093478535544, 0.050998059262376175, 0.04283589802222668),
-    *(0.03427386291302143, 0.02539206530926206, 0.01627439473090567, 0.007018610009470096),
-)
-
-
-# The rule of 16 nodes, for float32: the integrals below are then right to 1e-9, over all of the parameters' ranges.
-_FEWER_NODES = (
-    *(0.09501250983763744, 0.2816035507792589, 0.45801677765722737, 0.6178762444026438),
-    *(0.755404408355003, 0.8656312023878318, 0.9445750230732326, 0.9894009349916499),
-)
-_FEWER_WEIGHTS = (
-    *(0.18945061045506864, 0.18260341504492364, 0.16915651939500265, 0.1495959888165767),
-    *(0.12462897125553407, 0.0951585116824926, 0.062253523938647456, 0.027152459411754176),
-)
-
-
-def rule(panels: int, fewer: bool = False) -> tuple[list[float], list[float]]:
-    """Return nodes and weights on [0, 1]: one of the rules above on each of so many equal panels."""
-    nodes, weights = (_FEWER_NODES, _FEWER_WEIGHTS) if fewer else (_NODES, _WEIGHTS)
-    x = [(i + 0.5 + 0.5 * node) / panels for i in range(panels) for t in nodes for node in (-t, t)]
-    return x, [w / 2 / panels for w in weights for _ in range(2)] * panels
-
-
-# Up to so many numbers at a time a batch of nodes costs little more than a single one.
-_BATCH = 1 << 16
-
-
-def _integral(g: Callable[[Tensor], Tensor], end: Tensor, least: float = 0, panels: int = 1) -> Tensor:
-    """Integral of g from 0 to each end, exact to rounding for the smooth g below: a few nodes at a time, in O(N)."""
-    nodes = rule(panels) if end.dtype is torch.float64 else rule((panels + 1) // 2, fewer=True)
-    x, w = (torch.tensor(a, dtype=end.dtype).to(end.device) for a in nodes)
-    x, w = (each.reshape(-1, *(1,) * end.dim()) for each in (x, w))
-    z = end.clamp(min=least)
-    if torch.compiler.is_compiling():  # which never stores what it only sums
-        return end * (g(z * x) * w).sum(0)
-    step = max(1, _BATCH // max(1, end.numel()))
-    total = torch.zeros_like(end)
-    for i in range(0, len(x), step):
-        total = total + (g(z * x[i : i + step]) * w[i : i + step]).sum(0)
-    return end * total
-
-
-def _integrated(u: Tensor, beta: float, lambd: float) -> Tensor:
-    """B(u) by quadrature: down to p = 1/2 an integral over r; below that over z = -log(2 p), in s = log1p(z).
-
-    The latter suits every lambd. For lambd = 1 the integrand is even in u.
-    """
-
-    def per_r(t: Tensor) -> Tensor:
-        odds = torch.addcmul(t, t, t, value=-1)  # t (1 - t)
-        return torch.expm1(beta * (odds if lambd == 1 else (1 - t) ** lambd * t)) / odds
-
-    def per_s(s: Tensor) -> Tensor:
-        nlp = math.log(2) + torch.expm1(s)
-        r = -torch.expm1(-nlp)
-        return torch.exp(s) * torch.expm1(beta * torch.exp(-lambd * nlp) * r) / r
-
-    fitted, least = u >= 0, 1e-300 if u.dtype is torch.float64 else 1e-30  # below it the integrand is its limit
-    if lambd == 1:
-        near = _integral(per_r, torch.exp(logsigmoid(-u.abs())), least)
-        return torch.where(fitted, near, 2 * _integral(per_r, u.new_full((), 0.5), least) - near)
-    above = _integral(per_r, torch.where(fitted, torch.exp(logsigmoid(-u)), 0.5), least)
-    z = torch.where(fitted, 0.0, -logsigmoid(u) - math.log(2))
-    z_max = 40 / min(lambd, 1.0) if lambd > 0 else 40.0  # where p^lambd no longer matters
-    below = _integral(per_s, torch.log1p(z.clamp(max=z_max)), panels=6)
-    if lambd == 0:
-        below = below + math.expm1(beta) * (z - z_max).clamp(min=0)
-    return above + below
-
-
-class _Bounded(torch.autograd.Function):
-    """B(u), the integral over margins from u to infinity of expm1(beta p^lambd r): the integrand is its derivative.
-
-    In plain torch, so that it is right to any order.
-    """
-
-    @staticmethod
-    def forward(u: Tensor, beta: float, lambd: float) -> Tensor:
-        return _integrated(u, beta, lambd)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        u, ctx.beta, ctx.lambd = inputs
-        ctx.save_for_backward(u)
-        ctx.save_for_forward(u)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
-        return grad_output * _slope(ctx), None, None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], u: Tensor, beta: float, lambd: float) -> tuple[Tensor, Any]:
-        return _bounded(u, beta, lambd), in_dims[0]  # it works number by number
-
-
-class _BoundedForwardMode(_Bounded):
-    """The same with the derivative of forward mode, which torch.compile does not read yet."""
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
-        return tangent * _slope(ctx)
-
-
-def _slope(ctx: Any) -> Tensor:
-    (u,) = ctx.saved_tensors
-    exponent = ctx.beta * torch.exp(logsigmoid(-u))
-    return -torch.expm1(exponent * torch.exp(ctx.lambd * logsigmoid(u)) if ctx.lambd > 0 else exponent)
-
-
-def _bounded(u: Tensor, beta: float, lambd: float) -> Tensor:
-    if not torch.compiler.is_compiling():
-        return _BoundedForwardMode.apply(u, beta, lambd)  # type: ignore[no-any-return,no-untyped-call]
-    if _torch.transforming():  # which torch.compile cannot combine with a Function
-        return _integrated(u, beta, lambd)
-    return _Bounded.apply(u, beta, lambd)  # type: ignore[no-any-return,no-untyped-call]
-
-
 def _dm(row: Row, beta: float, lambd: float, eps: float) -> Tensor:
-    bounded = _bounded(row.u, beta, lambd)
+    rest = bounded(row.u, beta, lambd)
     if eps == 0:
-        return (bounded - _integrated(row.u.new_zeros(()), beta, lambd) - row.u) / 2
+        return (rest - integrated(row.u.new_zeros(()), beta, lambd) - row.u) / 2
     d = eps / 2
-    return ((torch.log1p(row.r / d) + row.nlp) / (1 + d) + bounded) / 2
+    return ((torch.log1p(row.r / d) + row.nlp) / (1 + d) + rest) / 2
 
 
 def _saturating(x: Tensor, q: float) -> Tensor:

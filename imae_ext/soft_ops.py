@@ -1,44 +1,25 @@
-"""The operators of probabilities and smoothed labels, and their derivative: backward reads the logits again."""
+"""The operators of probabilities and smoothed labels."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from . import soft
-from .checks import REDUCTIONS
+from . import one_pass, soft
 from .formulas import Formula, unpack
 from .ops import needs_reference
-
-_forward = torch.ops.imae_ext.dense_forward.default
-_backward = torch.ops.imae_ext.dense_backward.default
 
 # formula, weight, sample_weight, label_smoothing, ignore_index, reduction
 Options = tuple[Formula, Tensor | None, Tensor | None, float, int, str]
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    logits, target, ctx.packed, weight, sample_weight, ctx.smoothing, ctx.code = inputs
-    ctx.save_for_backward(logits, target, weight, sample_weight, output[1])
-    ctx.set_materialize_grads(False)
+def _reference(logits: Tensor, inputs: list[Any], reduction: str) -> Tensor:
+    target, packed, weight, sample_weight, label_smoothing = inputs
+    return soft.robust_loss(logits, target, unpack(packed), weight, sample_weight, label_smoothing, -100, reduction)
 
 
-def _derivative(ctx: Any, grad_output: Tensor | None, divisor: Tensor | None) -> tuple[Tensor | None, ...]:
-    grad = None
-    if grad_output is not None:
-        logits, target, *weights, divisor = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph
-            options = (unpack(ctx.packed), *weights, ctx.smoothing, -100, list(REDUCTIONS)[ctx.code])
-            value = soft.robust_loss(logits, target, *options)
-            (grad,) = torch.autograd.grad(value, logits, grad_output, create_graph=True)
-        else:
-            grad = _backward(logits, target, ctx.packed, *weights, ctx.smoothing, divisor, grad_output)
-    return grad, None, None, None, None, None, None
-
-
-torch.library.register_autograd("imae_ext::dense_forward", _derivative, setup_context=_save)
+_KERNEL = one_pass.kernel_of("dense", _reference, constants=(1, 4))
 
 
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
@@ -47,19 +28,35 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     by_kernel = isinstance(logits, Tensor) and logits.device.type in ("cpu", "cuda")
     if not by_kernel or needs_reference(target, weight, sample_weight):
         return soft.robust_loss(logits, target, *options)
+    if (
+        logits.dim() == 2
+        and soft.is_meant(logits, target)
+        and type(ignore_index) is int
+        and ignore_index < 0
+        and type(label_smoothing) is float
+        and (sample_weight is None or sample_weight.dim() == 1)
+        and reduction in ("mean", "sum")
+    ):
+        try:  # the kernel refuses what else may be wrong, and then it can be said
+            inputs = (target, formula.packed, weight, sample_weight, label_smoothing)
+            return one_pass.loss(_KERNEL, logits, inputs, reduction)
+        except (RuntimeError, TypeError, AttributeError):
+            soft.check_call(logits, target, options)
+            raise
     soft.check_call(logits, target, options)
     classes = min(1, logits.dim() - 1)
-    rows = logits.movedim(classes, -1).reshape(-1, logits.shape[classes])
+    rows = logits if logits.dim() == 2 else logits.movedim(classes, -1).reshape(-1, logits.shape[classes])
     if soft.is_meant(logits, target):
-        amounts = target.movedim(classes, -1).reshape(rows.shape)
+        amounts = target if target.dim() == 2 else target.movedim(classes, -1).reshape(rows.shape)
         of_rows = None if sample_weight is None else sample_weight.reshape(-1)
-        arguments = (amounts, formula.packed, weight, of_rows, float(label_smoothing))
-        value, _ = _forward(rows, *arguments, REDUCTIONS[reduction])
+        value = one_pass.loss(
+            _KERNEL, rows, (amounts, formula.packed, weight, of_rows, float(label_smoothing)), reduction
+        )
     else:
         given = soft.amounts(logits, target, weight, sample_weight, label_smoothing, ignore_index)
-        arguments = (given.of_class, formula.packed, None, given.sample_weight, 0.0)
-        value, _ = _forward(rows, *arguments, REDUCTIONS["sum" if reduction == "mean" else reduction])
+        inputs = (given.of_class, formula.packed, None, given.sample_weight, 0.0)
+        value = one_pass.loss(_KERNEL, rows, inputs, "sum" if reduction == "mean" else reduction)
         value = value / given.divisor.sum() if reduction == "mean" else value
     if reduction == "none":
         value = value.reshape(logits.shape[:classes] + logits.shape[classes + 1 :])
-    return cast(Tensor, value)
+    return value

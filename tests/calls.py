@@ -20,9 +20,8 @@ def plain_loss(logits, target, formula, *, weight=None, sample_weight=None, igno
 
 by_formula = pytest.mark.parametrize("spec", FORMULAS, ids=str)
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d)[6:])
-by_implementation = pytest.mark.parametrize(
-    "robust_loss", (imae_ext.robust_loss, reference.robust_loss, plain_loss), ids=("kernel", "reference", "plain")
-)
+IMPLEMENTATIONS = imae_ext.robust_loss, reference.robust_loss, plain_loss
+by_implementation = pytest.mark.parametrize("robust_loss", IMPLEMENTATIONS, ids=("kernel", "reference", "plain"))
 FORMULA = imae_ext.IMAE(T=8.0)
 
 

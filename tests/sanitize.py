@@ -16,6 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SANITIZERS = "-fsanitize=address,undefined"
 TESTS = (
+    "test_binary.py",
+    "test_binary_contract.py",
     "test_case_table.py",
     "test_contract_autograd.py",
     "test_contract_parameters.py",
@@ -24,7 +26,10 @@ TESTS = (
     "test_contract_values.py",
     "test_instruction_sets.py",
     "test_long_sums.py",
+    "test_mixed.py",
     "test_shipped_bugs.py",
+    "test_soft.py",
+    "test_soft_contract.py",
 )
 # numpy lets a view reach behind its memory
 OUT_OF_BOUNDS = """

@@ -51,6 +51,10 @@ def test_the_diff_applies(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "kPHuber" in (root / "csrc/formulas.h").read_text()
     assert "kPHuber" not in (ROOT / "csrc/formulas.h").read_text()
+    for path in (root / "imae_ext").glob("*.py"):  # a name in an annotation is never looked up when the tests run
+        text = path.read_text()
+        for name in set(re.findall(r"Unpack\[(\w+)\]", text)):
+            assert len(re.findall(rf"\b{name}\b(?!\])", text)) > 0, (path.name, name)
 
 
 @pytest.mark.slow

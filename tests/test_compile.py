@@ -289,7 +289,7 @@ def test_opcheck(dtype, layout):
     }
     elsewhere = {f"{kind}_{way}" for kind in ("binary", "dense") for way in ("forward", "backward")}
     of_the_head = {"forward_backward_", "linear_loss", "linear_loss_backward"}
-    # those are checked in test_binary.py, test_soft.py and test_linear.py
+    # those are checked in test_binary_contract.py, test_soft_contract.py and test_linear.py
     assert checked | elsewhere | of_the_head == registered
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 from calls import FORMULA, batch, by_formula, gradient, same_bits
-from cases import Spec
+from cases import APL, FORMULAS, Spec
 from expected import assert_within, expected
 
 import imae_ext
@@ -54,9 +56,15 @@ def test_autocast(dtype):
 FAR = tuple(sign * x for x in (0, 15.9, 16.1, 25, 28, 40, 43, 65, 87, 90, 130, 1000) for sign in (-1, 1))
 
 
-@pytest.mark.parametrize("C", (40, 2000, 5000))
-@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=("float32", "bfloat16"))
-@by_formula
+@pytest.mark.parametrize(
+    ("spec", "C", "dtype"),
+    (
+        *((spec, 40, torch.float32) for spec in FORMULAS),
+        # ways to read a row, some of which only formulas of all logits take
+        *product((Spec.of("CCE"), Spec.of("NCE")), (40, 2000, 5000), (torch.float32, torch.bfloat16)),
+    ),
+    ids=str,
+)
 def test_exponentials_near_the_ends_of_the_range(spec, dtype, C):
     """All logits, the label's or the others' moved up and down: a row may be read another way, never wrongly."""
     logits, target = batch(N=3 * len(FAR), C=C)
@@ -73,7 +81,7 @@ def test_exponentials_near_the_ends_of_the_range(spec, dtype, C):
     assert_within(grad, summed.grad, summed.grad_allowed, "gradient of the sum")
 
 
-@by_formula
+@pytest.mark.parametrize("spec", (Spec.of("CCE"), Spec.of("DM", beta=8.0, lambd=0.5, eps=1e-8), APL), ids=str)
 def test_hundred_runs_with_any_number_of_threads_give_the_same_bits(spec):
     logits, target = batch(N=1500, C=130)
     before, results = torch.get_num_threads(), []

@@ -14,7 +14,7 @@ from imae_ext import checks, reference
 ENTRIES = {
     "kernel": lambda *a, **k: imae_ext.robust_loss(*a, **k),
     "kernel_autograd": lambda x, *a, **k: imae_ext.robust_loss(
-        x.clone().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x, *a, **k
+        x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x, *a, **k
     ),
     "value_and_grad": lambda *a, **k: imae_ext.value_and_grad(*a, **k),
     "reference": lambda *a, **k: reference.robust_loss(*a, **k),

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from calls import FORMULA, batch, by_dtype, by_formula, by_implementation, gradient
+from cases import FORMULAS
 from expected import assert_within, expected, rows
 
 import imae_ext
@@ -80,12 +81,12 @@ def test_shapes(spec, robust_loss):
 
 
 @by_implementation
-@pytest.mark.parametrize("ignore_index", (-100, 2, -1, 255))
 @by_dtype
 @by_formula
-def test_all_rows_ignored(spec, dtype, ignore_index, robust_loss):
+def test_all_rows_ignored(spec, dtype, robust_loss):
     """Mean NaN, sum 0, gradient exactly 0."""
     logits, _ = batch(dtype=dtype)
+    ignore_index = (-100, 2, -1, 255)[FORMULAS.index(spec) % 4]
     target = torch.full((8,), ignore_index)
     for reduction in ("none", "sum", "mean"):
         loss, grad = gradient(robust_loss, logits, target, spec.build(), reduction=reduction, ignore_index=ignore_index)
@@ -98,23 +99,23 @@ def test_all_rows_ignored(spec, dtype, ignore_index, robust_loss):
 
 
 @by_implementation
-@pytest.mark.parametrize("poison", (math.nan, math.inf, -math.inf))
 @by_dtype
 @by_formula
-def test_nan_or_inf_in_an_ignored_row(spec, dtype, poison, robust_loss):
+def test_nan_or_inf_in_an_ignored_row(spec, dtype, robust_loss):
     """Value 0 and gradient exactly 0 there; the other rows as if it were not there."""
     logits, target = batch(dtype=dtype)
-    clean = torch.tensor([0, 2, 3, 4, 6, 7])
+    clean = torch.tensor([0, 3, 4, 6])
     poisoned = logits.clone()
-    poisoned[1, 2], poisoned[5] = poison, poison
-    target[1] = target[5] = -100
+    poisoned[1, 2], poisoned[5], poisoned[2], poisoned[7, 0] = math.nan, math.nan, math.inf, -math.inf
+    ignored = [1, 2, 5, 7]
+    target[ignored] = -100
     for reduction in ("none", "sum", "mean", "normalized") if spec.margin else ("none", "sum", "mean"):
         loss, grad = gradient(robust_loss, poisoned, target, spec.build(), reduction=reduction)
         without = gradient(robust_loss, logits[clean], target[clean], spec.build(), reduction=reduction)
-        assert torch.equal(grad[[1, 5]], torch.zeros(2, 5, dtype=dtype))
+        assert torch.equal(grad[ignored], torch.zeros(4, 5, dtype=dtype))
         assert torch.allclose(grad[clean].double(), without[1].double(), rtol=1e-6 + torch.finfo(dtype).eps, atol=0)
         if reduction == "none":
-            assert (loss[[1, 5]] == 0).all()
+            assert (loss[ignored] == 0).all()
             loss = loss[clean]
         assert torch.allclose(loss, without[0], rtol=1e-6, atol=0)
 

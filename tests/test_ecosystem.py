@@ -54,6 +54,7 @@ def test_documented_example_runs(heading, code):
 def test_every_tool_has_its_example():
     headings = {heading for heading, _ in examples()}
     tools = {"torch.compile", "transformers", "TRL", "Lightning", "skorch", "timm", "DistributedDataParallel"}
+    tools |= {"Mixup and CutMix", "Distillation", "Votes of several annotators", "Multi-label"}
     assert tools <= headings
 
 

@@ -33,8 +33,6 @@ by_reduction = pytest.mark.parametrize("reduction", ("none", "sum", "mean"))
 WEIGHT = torch.tensor([0.5, 2.0, 1.25, 0.75], dtype=torch.float64)
 OPTIONS = {
     "plain": {},
-    "weighted": {"weight": WEIGHT},
-    "ignored": {"ignore_index": 2},
     "weighted_ignored": {"weight": WEIGHT, "ignore_index": 2},
 }
 by_options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)

@@ -112,7 +112,8 @@ def test_rows_that_do_not_count_stay_0_whatever_comes_from_above(reduction, upst
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16), ids=str)
 @by_reduction
-def test_lower_precision(dtype, reduction):
+def test_lower_precision(monkeypatch, dtype, reduction):
+    monkeypatch.setattr("imae_ext._torch.multiplies_bfloat16", lambda: False)
     inputs, target = tensors(dtype=dtype)
     ours = results(linear_robust_loss, inputs, target, GCE(0.7), reduction=reduction, chunk=8)
     wanted = results(plain, [t.double() for t in inputs], target, GCE(0.7), reduction=reduction)
@@ -120,6 +121,23 @@ def test_lower_precision(dtype, reduction):
     rounding = {torch.float32: 1e-6, torch.float16: 2**-11, torch.bfloat16: 2**-8}[dtype]
     assert_alike(ours[:1], wanted[:1], 2e-6)
     assert_alike(ours[1:], wanted[1:], rounding)  # rounded once, whatever the number of chunks
+
+
+@pytest.mark.parametrize("options", ({}, {"logit_scale": 0.5}), ids=str)
+@by_reduction
+def test_products_of_bfloat16(monkeypatch, reduction, options):
+    """As accurate as F.linear and a loss of bfloat16 logits, and the head's gradient does not lose by many chunks."""
+    monkeypatch.setattr("imae_ext._torch.multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr("imae_ext.head.PART_BYTES", 1)  # parts of 64 classes
+    inputs, target = tensors(400, 16, 150, torch.bfloat16)
+    wanted = results(plain, [t.double() for t in inputs], target, GCE(0.7), reduction=reduction, **options)
+    unfused = results(plain, inputs, target, GCE(0.7), reduction=reduction, **options)
+    for chunk in (5, 400):
+        ours = results(linear_robust_loss, inputs, target, GCE(0.7), reduction=reduction, chunk=chunk, **options)
+        for a, b, c in zip(ours, unfused, wanted, strict=True):
+            scale = c.abs().max()
+            assert (a - c).abs().max() <= 1.5 * (b - c).abs().max() + 2**-8 * scale
+            assert (a - c).square().mean().sqrt() <= 1.1 * (b - c).square().mean().sqrt() + 1e-3 * scale
 
 
 @by_reduction

@@ -14,7 +14,7 @@ from mpmath import mp, mpf
 from torch import Tensor
 
 import imae_ext
-from imae_ext import reference
+from imae_ext import quadrature
 
 # --- weights --------------------------------------------------------------------------------------------------
 
@@ -241,13 +241,17 @@ def test_named_functions_and_modules_are_robust_loss(name, weighted, options):
     assert torch.equal(imae_ext.RobustLoss(formula, **options)(logits, target), wanted)
 
 
-def test_rule_of_the_reference_is_the_gauss_legendre_rule():
-    """Rounded: each node is a root of the Legendre polynomial P of degree 32, its weight 2 / ((1 - t**2) P'(t)**2)."""
-    assert len(set(reference._NODES)) == len(reference._WEIGHTS) == 16
+@pytest.mark.parametrize("n", [8, 16, 32])
+def test_rules_of_the_reference_are_the_gauss_legendre_rules(n):
+    """Rounded: each node is a root of the Legendre polynomial P of degree n, its weight 2 / ((1 - t**2) P'(t)**2)."""
+    nodes, weights = quadrature._RULES[n]
+    assert len(set(nodes)) == len(weights) == n // 2
     with mp.workdps(40):
-        for node, weight in zip(reference._NODES, reference._WEIGHTS, strict=True):
-            t = mp.findroot(lambda t: mp.legendre(32, t), mpf(node))
-            slope = 32 * (mp.legendre(31, t) - t * mp.legendre(32, t)) / (1 - t * t)
+        for node, weight in zip(nodes, weights, strict=True):
+            t = mp.findroot(lambda t: mp.legendre(n, t), mpf(node))
+            slope = n * (mp.legendre(n - 1, t) - t * mp.legendre(n, t)) / (1 - t * t)
             assert (node, weight) == (float(t), float(2 / ((1 - t * t) * slope**2)))
-    x, w = (np.array(a) for a in reference.rule(panels=6))
-    assert np.dot(w, x**63) == pytest.approx(1 / 64, rel=1e-14)  # exact on every panel up to degree 63
+    x, w = (np.array(a) for a in quadrature.rule(n, panels=6))
+    assert np.dot(w, x ** (2 * n - 1)) == pytest.approx(
+        1 / (2 * n), rel=1e-14
+    )  # exact on every panel up to that degree

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from calls import by_formula, gradient
 
 import imae_ext
-from imae_ext import CCE, IMAE, mixed_loss
+from imae_ext import CCE, IMAE, NCE, mixed_loss, two_sweeps
 
 REDUCTIONS = ("none", "sum", "mean", "normalized")
 by_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -53,6 +53,48 @@ def test_against_probabilities(spec, reduction):
         torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("C", (2, 3, 10, 40, 1100))
+@pytest.mark.parametrize("formula", (CCE(), FORMULA, NCE() + 0.5 * CCE()), ids=repr)
+def test_margins_to_200(formula, C):
+    """Against probabilities in double: rows that float cannot add up relative to a label's logit are among them."""
+    z, a, b = problem(C, 24)
+    rows = torch.arange(24)
+    z[rows, torch.where(rows % 3 == 0, b, a)] += torch.linspace(-200, 200, 24).double()
+    lam = torch.linspace(-0.5, 1.5, 24).double()
+    exact = gradient(
+        imae_ext.robust_loss, z.float().double(), soft(C, (a, lam), (b, 1 - lam)), formula, reduction="none"
+    )
+    for dtype, near in ((torch.float64, 1e-11), (torch.float32, 6e-6)):
+        got = gradient(lambda z, a, f: mixed_loss(z, a, b, lam, f, reduction="none"), z.float().to(dtype), a, formula)
+        torch.testing.assert_close(got[0].double(), exact[0], rtol=near, atol=near)
+        torch.testing.assert_close(got[1].double(), exact[1], rtol=near, atol=near)
+
+
+@by_reduction
+def test_with_and_without_a_kernel(reduction):
+    """The same in two sweeps, as where there is no kernel."""
+    z, a, b = problem()
+    a[3], b[7] = -100, -100
+    lam, samples = torch.rand(20).double(), torch.rand(20).double()
+    options = (FORMULA, None, samples, -100, reduction)
+    wanted = gradient(lambda z, a, f: two_sweeps.in_two_sweeps(z, a, b, lam, None, options), z, a, FORMULA)
+    kept = {"sample_weight": samples, "reduction": reduction}
+    got = gradient(lambda z, a, f: mixed_loss(z, a, b, lam, f, **kept), z, a, FORMULA)
+    torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("dtype", (torch.float64, torch.float32, torch.bfloat16, torch.float16), ids=str)
+def test_the_operators_keep_torch_s_contract(dtype):
+    z, a, b = torch.randn(6, 5).to(dtype), torch.randint(5, (6,)), torch.randint(5, (6,))
+    wide = torch.float64 if dtype is torch.float64 else torch.float32
+    arguments = (a, b, torch.rand(6), None, FORMULA.packed, torch.rand(5), torch.rand(6), -100)
+    for name, code in (("mixed_forward", 0), ("mixed_forward", 3), ("mixed_forward_backward", 1)):
+        leaf = z.clone().requires_grad_(name == "mixed_forward")
+        torch.library.opcheck(getattr(torch.ops.imae_ext, name), (leaf, *arguments, code))
+    ones = torch.ones((), dtype=wide), torch.ones(6, dtype=wide)
+    torch.library.opcheck(torch.ops.imae_ext.mixed_backward, (z, *arguments, *ones))
+
+
 @by_reduction
 def test_ignored_labels(reduction):
     """The first: the row does not count. The other: its part is 0, and the row counts."""
@@ -66,6 +108,10 @@ def test_ignored_labels(reduction):
     got = gradient(lambda z, a, f: mixed_loss(z, a, b, 0.3, f, reduction=reduction), poisoned, a, FORMULA)
     torch.testing.assert_close(got, wanted)
     assert (got[1][[3, 9]] == 0).all()
+    if reduction in ("sum", "mean"):  # whatever comes from above, in one pass or not
+        leaf = poisoned.clone().requires_grad_()
+        (mixed_loss(leaf, a, b, 0.3, FORMULA, reduction=reduction) / 0).backward()
+        assert (leaf.grad[[3, 9]] == 0).all() and not leaf.grad[0].isfinite().any()
 
 
 def test_transforms_and_shapes():

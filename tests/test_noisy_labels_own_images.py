@@ -241,6 +241,7 @@ def write_shapes(root: Path) -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_the_readmes_command_finds_every_wrong_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:

@@ -1,9 +1,10 @@
-"""torch's own samples for cross_entropy, through our CCE.
+"""torch's own samples for cross_entropy and binary_cross_entropy_with_logits, through our CCE.
 
 Documented differences:
 - half-precision logits give a float32 loss;
 - all rows ignored, or all of weight 0: the same NaN;
-- torch's class weights must have the logits' dtype: for half precision ours may be any float, and take its.
+- torch's class weights must have the logits' dtype: for half precision ours may be any float, and take its;
+- a binary target that is not from 0 to 1 is refused.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ def category(target: Tensor, options: dict) -> str:
 
 def ours(logits: Tensor, target: Tensor, options: dict) -> Tensor:
     return imae_ext.robust_loss(logits, target, imae_ext.CCE(), **options)
+
+
+def binary_ours(logits: Tensor, target: Tensor, **options: object) -> Tensor:
+    return imae_ext.binary_robust_loss(logits, target, imae_ext.CCE(), **options)
 
 
 def compare(logits: Tensor, target: Tensor, options: dict) -> None:
@@ -100,6 +105,33 @@ def test_torchs_samples_with_label_smoothing(dtype):
         compare(logits, target, options)
     assert set(ran) == {"label_smoothing", "smoothed and weighted", "label_smoothing and ignore_index", "probabilities"}
     assert ran["smoothed and weighted"] == 9 and ran["label_smoothing"] >= 21, ran
+
+
+@by_dtype
+def test_torchs_samples_of_binary_cross_entropy(dtype):
+    """With weight and pos_weight of every shape that they broadcast from. Half precision: of a float32 loss."""
+    (op,) = (op for op in op_db if op.name == "nn.functional.binary_cross_entropy_with_logits")
+    ran: Counter[str] = Counter()
+    for sample in op.sample_inputs("cpu", dtype, requires_grad=True):
+        logits, (target,), options = sample.input, sample.args, dict(sample.kwargs)
+        options = {k: v.detach() if isinstance(v, Tensor) else v for k, v in options.items()}
+        wide = {k: v.double() if isinstance(v, Tensor) else v for k, v in options.items()}
+        t = target.detach().clamp(0, 1)  # theirs are any numbers; ours refuses those
+        results = []
+        for loss_function, x, y, o in (
+            (binary_ours, logits, t, options),
+            (F.binary_cross_entropy_with_logits, logits.double(), t.double(), wide),
+        ):
+            leaf = x.detach().clone().requires_grad_()
+            loss = loss_function(leaf, y, **o)
+            results.append((loss.detach(), torch.autograd.grad(loss.sum() * 0.5, leaf)[0]))
+        (loss, grad), (wanted_loss, wanted_grad) = results
+        tolerance = TOLERANCE[dtype]
+        assert loss.shape == wanted_loss.shape and grad.dtype == dtype
+        assert torch.allclose(loss.double(), wanted_loss, rtol=2e-5, atol=2e-5, equal_nan=True)
+        assert torch.allclose(grad.double(), wanted_grad, rtol=4 * tolerance, atol=tolerance, equal_nan=True)
+        ran.update([name for name in ("weight", "pos_weight") if options.get(name) is not None] or ["plain"])
+    assert set(ran) >= {"plain", "weight", "pos_weight"}, ran
 
 
 @by_dtype

@@ -74,7 +74,8 @@ def said(source: Mapping[str, Any]) -> str:
     if source["without_label"]:
         words.append(f"{source['without_label']:,} of {source['examples']:,} examples have none")
     if source["annotators"] > 1:
-        words.append(f"the majority of {source['annotators']} annotators, {source['ties']:,} ties")
+        what = "shares" if source.get("targets") == "share" else "majority"
+        words.append(f"the {what} of {source['annotators']} annotators, {source['ties']:,} ties")
     checked = source["checked_against"]
     words.append(f"order checked against {checked}" if checked else "no true labels in it to check the order against")
     return f"{name}: {'; '.join(words)}"

@@ -78,8 +78,9 @@ def describe(task: Task, recipe: Recipe, noise: NoisyLabels) -> dict[str, Any]:
 
 
 def digest(noise: NoisyLabels) -> str:
-    """Return the SHA-256 of the given and the true labels, in their order."""
-    return hashlib.sha256(noise.labels.tobytes() + noise.clean.tobytes()).hexdigest()
+    """Return the SHA-256 of the given and the true labels, in their order, and of the shares, if there are some."""
+    shares = b"" if noise.shares is None else noise.shares.tobytes()
+    return hashlib.sha256(noise.labels.tobytes() + noise.clean.tobytes() + shares).hexdigest()
 
 
 def suspect_auc(recipe: Recipe, network: nn.Module, dataset: Dataset, noise: NoisyLabels) -> float | None:
@@ -133,6 +134,8 @@ def _criterion(folder: Path, task: Task, recipe: Recipe, dataset: Dataset, noise
     formula = recipe.formula
     if isinstance(formula, Formula):
         return None
+    if noise.shares is not None:
+        raise ValueError(f"{recipe.name} is plain PyTorch and takes one label an example: expected --targets majority")
     known = known_transition(noise, dataset.num_classes) if dataset.truth_known else None
     if isinstance(formula, Method):
         return formula.start(

@@ -24,7 +24,7 @@ NOISES = ("none", *MADE, "file")
 
 SCHEDULES = ("constant", "step", "cosine")  # training.SCHEDULES
 OPTIMIZERS = ("sgd", "adamw")  # training.OPTIMIZERS
-TARGETS = ("majority",)  # of several annotators
+TARGETS = ("majority", "share")  # of several annotators
 RATES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # that search.choose chooses among, and its seeds
 SEARCH_SEEDS = (1001, 1002, 1003)
 

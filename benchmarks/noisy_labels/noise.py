@@ -44,12 +44,14 @@ class NoisyLabels:
         labels: (n,) int64, the labels given to training.
         clean: (n,) int64, the true labels.
         source: what is to be said of the file that they are from; empty if they are from none.
+        shares: (n, C), of the annotators who gave each class, where these are trained on instead of the labels.
 
     """
 
     labels: IntArray
     clean: IntArray
     source: Mapping[str, Any] = field(default_factory=dict)
+    shares: npt.NDArray[np.float32] | None = None
 
     @property
     def noisy(self) -> npt.NDArray[np.bool_]:
@@ -72,6 +74,7 @@ def make(
     *,
     order: str | Path | None = None,
     meant: bool = False,
+    by_share: bool = False,
 ) -> NoisyLabels:
     """Make the labels to train on, for dataset.train.
 
@@ -84,6 +87,7 @@ def make(
         key: of the labels in that file, if it holds several.
         order: of a file with the order of the label file's rows, if that is another.
         meant: take noise that leaves nothing to learn, and files that change as many labels as chance would.
+        by_share: train on the share of the file's annotators who gave each class.
 
     Raises:
         ValueError: an unknown kind, noise on top of labels that may be wrong, no path, a rate out of range, or a
@@ -111,7 +115,13 @@ def make(
     missing = int((given.labels[rows] == NO_LABEL).sum())
     if missing:
         raise ValueError(f"{path}: {missing} of {len(rows)} training examples have no label: leave them out first")
-    return NoisyLabels(given.labels[rows], labels, source)
+    if not by_share:
+        return NoisyLabels(given.labels[rows], labels, source)
+    if given.votes is None and given.counts is None:
+        raise ValueError(f"{path}: expected the labels of several annotators for --targets share, got one for each")
+    return NoisyLabels(
+        given.labels[rows], labels, source | {"targets": "share"}, given.shares(dataset.num_classes)[rows]
+    )
 
 
 def _check_learnable(kind: str, rate: float, num_classes: int) -> None:

@@ -73,6 +73,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--momentum", type=float, default=0.9, help="AdamW's beta1, too (default: %(default)s)")
     group.add_argument("--weight-decay", type=float, default=0.0, help="default: %(default)s")
     group.add_argument("--schedule", default="constant", choices=SCHEDULES, help="default: %(default)s")
+    group.add_argument("--mixup", type=float, default=0.0, metavar="ALPHA", help="of its Beta distribution; 0: none")
     group.add_argument("--measure-every", type=int, default=2, metavar="N", help="epochs (default: %(default)s)")
     group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     group.add_argument("--amp", action="store_true", help="run the network in bfloat16 autocast")
@@ -187,6 +188,7 @@ def recipe_of(options: argparse.Namespace, loss: str, rate: float, seed: int = 0
     formula = parse(loss)
     kinds = [options.reduction] * (options.reduction != "mean") + ["reference"] * options.reference
     kinds += ["AdamW"] * (options.optimizer == "adamw")
+    kinds += [f"mixup {options.mixup:g}"] * (options.mixup != 0)
     return Recipe(
         ", ".join([label(formula), *kinds]),
         formula,
@@ -203,6 +205,7 @@ def recipe_of(options: argparse.Namespace, loss: str, rate: float, seed: int = 0
         device=options.device,
         amp=options.amp,
         optimizer=options.optimizer,
+        mixup=options.mixup,
     )
 
 

@@ -96,7 +96,7 @@ RULES = (
     Rule(("noise", "rate", "trusted"), _never, "a run of train with it, whose folder suspects takes", ("suspects",)),
     Rule(("grid", "search-seeds"), _searches, "--lr search", ("sweep",)),
     Rule(
-        ("epochs", "measure-every", "schedule", "weight-decay", "reference"),
+        ("epochs", "measure-every", "schedule", "weight-decay", "reference", "mixup"),
         _never,
         "the command train (a step has nothing of it, or both ways are timed)",
         ("share",),

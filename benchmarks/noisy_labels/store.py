@@ -85,7 +85,7 @@ def claim(folder: Path, config: dict[str, Any]) -> None:
         _write_json(path, config)
         return
     stored = json.loads(path.read_text())
-    stored["recipe"] = {"optimizer": "sgd"} | stored["recipe"]  # runs of before there was a choice
+    stored["recipe"] = {"optimizer": "sgd", "mixup": 0.0} | stored["recipe"]  # runs of before there was a choice
     found = [line for part in ("task", "recipe") for line in _differences(stored[part], config[part])]
     if not found and stored["labels_sha256"] != config["labels_sha256"]:
         found = ["the labels: there are others in the data or in the label file"]

@@ -32,7 +32,7 @@ class Task:
         trusted: take the training labels for the truth, though they may be wrong: to add noise to a folder's, say.
         split: of a data set that is published with several lists to train on.
         fold: "none" to train on all of a folder or list, or "2/5" to hold the second fifth out as the test part.
-        targets: what several annotators' labels become: "majority".
+        targets: what several annotators' labels become: "majority", or "share", of each class.
         directory: where the data set is.
         labels: the file of labels.
         order: a file with the order of the label file's rows.
@@ -101,7 +101,15 @@ class Task:
     def noisy_labels(self, seed: int) -> NoisyLabels:
         """Make, or read, the labels to train on."""
         return noise.make(
-            self.noise, self.dataset(), self.rate, seed, self.labels, self.key, order=self.order, meant=self.meant
+            self.noise,
+            self.dataset(),
+            self.rate,
+            seed,
+            self.labels,
+            self.key,
+            order=self.order,
+            meant=self.meant,
+            by_share=self.targets == "share",
         )
 
     def build(self, seed: int) -> nn.Module:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ from . import augment
 from .data import Dataset
 from .losses import Objective
 from .measures import Measures, measure
-from .methods.method import Batch, Epoch, Procedure
+from .methods.method import Batch, Epoch, Mix, Procedure
 from .noise import NoisyLabels
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -36,6 +37,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 OPTIMIZERS = ("sgd", "adamw")
 
 AUGMENTATION = 1 << 20  # added to the seed, so that augmentation is not drawn from the numbers of the order
+MIXUP = 1 << 21  # nor mixup
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Recipe:
         device: "cpu", "cuda", ...
         amp: run the network in bfloat16 autocast.
         optimizer: "sgd" or "adamw".
+        mixup: the alpha of its Beta distribution; 0 for none.
 
     """
 
@@ -76,6 +79,7 @@ class Recipe:
     device: str = "cpu"
     amp: bool = False
     optimizer: str = "sgd"
+    mixup: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "measure_every"):
@@ -89,6 +93,10 @@ class Recipe:
             raise ValueError(f"expected an optimizer of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         if not isinstance(self.formula, Formula) and (self.use_reference or self.reduction != "mean"):
             raise ValueError(f"{self.name} is plain PyTorch: it has no reference, and no reduction but mean")
+        if not self.mixup >= 0:
+            raise ValueError(f"expected mixup of 0 or more, got {self.mixup}")
+        if self.mixup and (not isinstance(self.formula, Formula) or self.use_reference):
+            raise ValueError(f"{self.name}: mixup takes two labels an example, which only the fused losses do")
 
 
 @dataclass(frozen=True)
@@ -151,17 +159,33 @@ class Prepared(nn.Module):
 
 
 class FusedLoss(Procedure):
-    """The recipe's loss by the fused kernels, or by the reference; (logits (N, C), target (N,)) -> scalar."""
+    """The recipe's loss by the fused kernels, or by the reference; (logits (N, C), target (N,)) -> scalar.
 
-    def __init__(self, recipe: Recipe) -> None:
+    With shares, (n, C), these of a batch's examples are its target instead of its labels.
+    """
+
+    def __init__(self, recipe: Recipe, shares: Tensor | None = None) -> None:
         super().__init__()
         if not isinstance(recipe.formula, Formula):
             raise ValueError(f"{recipe.name} is plain PyTorch: expected its own criterion, got none")
         self.loss_of = reference.robust_loss if recipe.use_reference else imae_ext.robust_loss
         self.formula, self.reduction = recipe.formula, recipe.reduction
+        self.register_buffer("shares", shares, persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         return self.loss_of(logits, target, self.formula, reduction=self.reduction)
+
+    def on_batch(self, logits: Tensor, batch: Batch) -> Tensor:
+        target, mix = batch.labels if self.shares is None else self.shares[batch.rows], batch.mix
+        if mix is None:
+            loss: Tensor = self(logits, target)
+        elif self.shares is None:
+            loss = imae_ext.mixed_loss(
+                logits, target, target[mix.other], mix.lam, self.formula, reduction=self.reduction
+            )
+        else:
+            loss = self(logits, mix.lam * target + (1 - mix.lam) * target[mix.other])
+        return loss
 
 
 def train(
@@ -192,7 +216,8 @@ def train(
     dataset = dataset.to(device)
     labels = torch.from_numpy(noise.labels).to(device)
     model = Prepared(network, dataset, recipe.amp).to(device)
-    criterion = (criterion or FusedLoss(recipe)).to(device)
+    shares = None if noise.shares is None else torch.from_numpy(noise.shares)
+    criterion = (criterion or FusedLoss(recipe, shares)).to(device)
     optimizer = _optimizer(recipe, network, criterion)
     parts: dict[str, Any] = {"network": network, "criterion": criterion, "optimizer": optimizer}
     history: list[Measures] = []
@@ -240,14 +265,25 @@ def _epoch(
     parameters = list(model.network.parameters())
     total = torch.zeros((), device=labels.device)
     augmenting = _generator(recipe.seed + AUGMENTATION, epoch, labels.device)
+    mixing = np.random.default_rng([recipe.seed + MIXUP, epoch])
     for rows in epoch_order(len(labels), recipe.seed, epoch).to(labels.device).split(recipe.batch_size):
-        inputs = model.prepare(dataset.train.inputs[rows], augmenting)
-        loss = criterion.on_batch(model.classify(model.network, inputs), Batch(rows, inputs, labels[rows], model))
+        inputs, mix = model.prepare(dataset.train.inputs[rows], augmenting), None
+        if recipe.mixup:
+            inputs, mix = _mixed(inputs, recipe.mixup, mixing)
+        batch = Batch(rows, inputs, labels[rows], model, mix)
+        loss = criterion.on_batch(model.classify(model.network, inputs), batch)
         optimizer.zero_grad()
         criterion.on_gradient(loss, parameters)
         optimizer.step()
         total += loss.detach() * len(rows)
     return float(total) / len(labels)
+
+
+def _mixed(inputs: Tensor, alpha: float, generator: np.random.Generator) -> tuple[Tensor, Mix]:
+    """Mix each input with another one of the batch (Zhang et al. 2018)."""
+    lam = float(generator.beta(alpha, alpha))
+    other = torch.from_numpy(generator.permutation(len(inputs))).to(inputs.device)
+    return lam * inputs + (1 - lam) * inputs[other], Mix(other, lam)
 
 
 def _generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:

@@ -127,28 +127,99 @@ void finish(const std::vector<BinarySums>& sums, DType dtype, const Reduction& r
   put(r.divisor, dtype, divisor);
 }
 
+// A number of the type of computation, for the kernels to divide a gradient by.
+struct Divisor {
+  double f64;
+  float f32;
+  explicit Divisor(double x) : f64(x), f32(static_cast<float>(x)) {}
+  const void* of(DType dtype) const { return dtype == DType::kFloat64 ? static_cast<const void*>(&f64) : &f32; }
+};
+
 void binary(const Tensor&, const Binary& call, const Reduction& r) {
   GroupedBinary b;
   static_cast<Binary&>(b) = call;
   std::vector<BinarySums> sums((b.count + kBinaryGroup - 1) / kBinaryGroup);
   b.sums = sums.data();
   constexpr int64_t kGrain = 2;  // groups
-  ts::parallel_for(0, static_cast<int64_t>(sums.size()), kGrain,
-                   [&](int64_t begin, int64_t end) { cpu_kernels().binary(b, begin, end); });
+  const auto for_groups = [&](auto kernel) {
+    ts::parallel_for(0, static_cast<int64_t>(sums.size()), kGrain,
+                     [&](int64_t begin, int64_t end) { kernel(b, begin, end); });
+  };
+  double targets = static_cast<double>(b.count);
+  if (r.mean_gradient && (b.has_ignored || b.sample_weight.data)) {
+    for_groups(cpu_kernels().count_amounts);
+    targets = 0;
+    for (const BinarySums& s : sums) targets += s.targets;
+  }
+  const Divisor divisor(r.mean_gradient ? targets : 1);
+  if (!b.divisor) b.divisor = divisor.of(b.dtype);
+  for_groups(cpu_kernels().binary);
   finish(sums, b.dtype, r);
 }
 
-void dense(const Dense& d, const Reduction& r) {
-  constexpr int64_t kLogits = 1 << 14;  // of a part: its rows depend on C only, and so does the order of the sums
-  const int64_t rows = std::max<int64_t>(1, kLogits / d.C);
-  std::vector<BinarySums> sums((d.N + rows - 1) / rows);
+// The sum of the rows' sample weights; their number without.
+double sum_of_sample_weights(DType dtype, const void* sample_weight, int64_t N) {
+  if (!sample_weight) return static_cast<double>(N);
+  return by_precision(dtype, [&](auto s) {
+    double sum = 0;
+    for (int64_t i = 0; i < N; ++i) sum += static_cast<const decltype(s)*>(sample_weight)[i];
+    return sum;
+  });
+}
+
+// Rows in a part, of which the sums are added up in order: whole vectors of rows, if it has many.
+int64_t rows_in_part(int64_t C) {
+  constexpr int64_t kLogits = 1 << 14, kRows = 16;
+  const int64_t rows = std::max<int64_t>(1, kLogits / C);
+  return rows < kRows ? rows : rows / kRows * kRows;
+}
+
+void dense(const Dense& call, const Reduction& r) {
+  GroupedDense d;
+  static_cast<Dense&>(d) = call;
+  d.rows_in_part = rows_in_part(d.C);
+  d.wants_example_weights = r.divide_by == Reduction::kExampleWeights;
+  std::vector<BinarySums> sums((d.N + d.rows_in_part - 1) / d.rows_in_part);
+  d.sums = sums.data();
+  const Divisor divisor(r.mean_gradient ? sum_of_sample_weights(d.dtype, d.sample_weight, d.N) : 1);
+  if (!d.divisor) d.divisor = divisor.of(d.dtype);
   std::atomic<bool> enough = true;
   ts::parallel_for(0, static_cast<int64_t>(sums.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      if (!cpu_kernels().dense(d, i * rows, std::min(d.N, (i + 1) * rows), sums[i])) enough = false;
+    if (!cpu_kernels().dense(d, begin, end)) enough = false;
   });
   STD_TORCH_CHECK(enough, "imae_ext: out of memory");
   finish(sums, d.dtype, r);
+}
+
+// What a mean of two labels is divided by. Refuses a label that is no class, of the rows that count.
+double sum_of_counting_rows(const Mixed& m) {
+  Rows rows;
+  rows.dtype = m.dtype;
+  rows.N = m.N;
+  rows.C = m.C;
+  rows.ignore_index = m.ignore_index;
+  rows.sample_weight = m.sample_weight;
+  rows.target = m.other;
+  if (cpu_kernels().count_targets(rows) < 0)  // perhaps only where the target is ignored
+    for (int64_t i = 0; i < m.N; ++i)
+      REFUSE_UNLESS(m.target[i] == m.ignore_index || m.other[i] == m.ignore_index ||
+                    (m.other[i] >= 0 && m.other[i] < m.C));
+  rows.target = m.target;
+  return by_precision(m.dtype, [&](auto s) { return sum_of_target_weights<decltype(s)>(rows); });
+}
+
+void mixed(const Mixed& call, const Reduction& r) {
+  GroupedMixed m;
+  static_cast<Mixed&>(m) = call;
+  m.rows_in_part = rows_in_part(m.C);
+  std::vector<BinarySums> sums((m.N + m.rows_in_part - 1) / m.rows_in_part);
+  m.sums = sums.data();
+  const double targets = sum_of_counting_rows(m);
+  const Divisor divisor(r.mean_gradient ? targets : 1);
+  if (!m.divisor) m.divisor = divisor.of(m.dtype);
+  ts::parallel_for(0, static_cast<int64_t>(sums.size()), 1,
+                   [&](int64_t begin, int64_t end) { cpu_kernels().mixed(m, begin, end); });
+  finish(sums, m.dtype, r);
 }
 
 constexpr Backend kBackend = {[](const Rows& rows) { return cpu_kernels().reads_in_place(rows); },
@@ -157,7 +228,9 @@ constexpr Backend kBackend = {[](const Rows& rows) { return cpu_kernels().reads_
                               &backward,
                               &scale,
                               &binary,
-                              &dense};
+                              &dense,
+                              &mixed,
+                              true};
 [[maybe_unused]] const bool added = add_backend(torch::headeronly::DeviceType::CPU, kBackend);
 
 }  // namespace

@@ -3,18 +3,21 @@
 #pragma once
 #include "../binary.h"
 #include "elements.h"
+#include "evaluate.h"
 #include "instruction_sets.h"
 #include "isa.h"
 #include "simd.h"
 
 namespace imae::IMAE_ISA {
 
-constexpr int64_t kGathered = 256;  // elements; whole vectors, and few terms to a sum in float
+template <class S>
+constexpr int64_t kGathered = kMany * Vector<S>::kLanes;  // elements; few terms to a sum
 
 template <class S>
 struct Elements {
-  alignas(64) S x[kGathered], t[kGathered], pos_weight[kGathered], weight[kGathered],
-      sample_weight[kGathered], factor[kGathered];
+  static constexpr int64_t kCount = kGathered<S>;
+  alignas(64) S x[kCount], t[kCount], pos_weight[kCount], weight[kCount], sample_weight[kCount], factor[kCount];
+  alignas(64) S margin[kCount], amount[kCount], value[kCount], grad[kCount];
 };
 
 template <class S>
@@ -37,106 +40,195 @@ template <class S>
 IMAE_INLINE void gather_amounts(S* to, const Binary& b, int64_t first, int64_t count) {
   using V = Vector<S>;
   using Real = typename V::Real;
-  const auto gather = [=, &b](const auto* from, int64_t done) {
-    for (int64_t k = done; k < count; ++k) to[k] = as_amount<S>(from[first + k], b);
-  };
-  const auto gather_floats = [=, &b](const S* from) {  // what as_amount does, of whole vectors
-    const Real ignored = V::set(static_cast<S>(b.ignore_index)), nan = V::set(std::numeric_limits<S>::quiet_NaN());
+  constexpr int64_t kLanes = V::kLanes;
+  const Real one = V::set(1), nan = V::set(std::numeric_limits<S>::quiet_NaN());
+  // What as_amount does, of whole vectors; of integers only where ignore_index is one of theirs.
+  const auto gather = [=, &b](const auto* from) __attribute__((always_inline)) {
+    using L = std::remove_cvref_t<decltype(*from)>;
+    using Ls = typename VectorOf<L, kLanes>::type;
+    constexpr bool kWhole = std::is_integral_v<L>;
+    const auto ignored = static_cast<L>(b.ignore_index);
+    const bool any = b.has_ignored && (!kWhole || static_cast<int64_t>(ignored) == b.ignore_index);
     int64_t k = 0;
-    for (; k + V::kLanes <= count; k += V::kLanes) {
-      const Real t = load(from + first + k);
-      const Real amount = V::select((t >= Real{}) & (t <= V::set(1)), t, nan);
-      store(to + k, V::select(t == ignored, V::set(-1), amount));
+    for (; k + kLanes <= count; k += kLanes) {
+      Ls label;
+      __builtin_memcpy(&label, from + first + k, sizeof label);
+      const Real t = __builtin_convertvector(label, Real);
+      Real amount = V::select((t >= Real{}) & (t <= one), t, nan);
+      if (any) amount = V::select(__builtin_convertvector(label == ignored, typename V::Ints), V::set(-1), amount);
+      store(to + k, amount);
     }
-    gather(from, k);
+    for (; k < count; ++k) to[k] = as_amount<S>(from[first + k], b);
   };
   switch (b.target_type) {
-    case AmountType::kUint8: return gather(static_cast<const uint8_t*>(b.target), 0);
-    case AmountType::kInt32: return gather(static_cast<const int32_t*>(b.target), 0);
-    case AmountType::kInt64: return gather(static_cast<const int64_t*>(b.target), 0);
-    case AmountType::kFloat32:
-      if constexpr (sizeof(S) == 4) return gather_floats(static_cast<const float*>(b.target));
-      return gather(static_cast<const float*>(b.target), 0);
-    case AmountType::kFloat64:
-      if constexpr (sizeof(S) == 8) return gather_floats(static_cast<const double*>(b.target));
-      return gather(static_cast<const double*>(b.target), 0);
+    case AmountType::kUint8: return gather(static_cast<const uint8_t*>(b.target));
+    case AmountType::kInt32: return gather(static_cast<const int32_t*>(b.target));
+    case AmountType::kInt64: return gather(static_cast<const int64_t*>(b.target));
+    case AmountType::kFloat32: return gather(static_cast<const float*>(b.target));
+    case AmountType::kFloat64: return gather(static_cast<const double*>(b.target));
   }
 }
 
-// One copy for all element types: the formulas are most of the code.
+// The sum of the sample weights of the elements that count, to divide a mean by.
 template <class S>
-__attribute__((noinline)) void evaluate_elements(const Combination<S>& formula, typename Vector<S>::Real x,
-                                                 typename Vector<S>::Real t, typename Vector<S>::Real pos_weight,
-                                                 bool soft, BinaryOutcome<Vector<S>>& result) {
-  result = evaluate_binary<Vector<S>>(formula, x, t, pos_weight, soft);
-}
-
-// Elements [first, first + count), count <= kGathered.
-template <class T>
-IMAE_INLINE void binary_part(const GroupedBinary& b, int64_t first, int64_t count, BinarySums& sums) {
-  using S = ScalarOf<T>;
+void count_amounts(const GroupedBinary& b, int64_t begin, int64_t end) {
   using V = Vector<S>;
-  using Real = typename V::Real;
-  constexpr int kLanes = V::kLanes;
-  Elements<S> e;
-  const T* logits = static_cast<const T*>(b.logits) + first;
-  const int64_t whole = count / kLanes * kLanes;
-  for (int64_t k = 0; k < whole; k += kLanes) store(e.x + k, load(logits + k));
-  for (int64_t k = whole; k < count; ++k) e.x[k] = load_one(logits + k);
-  gather_amounts(e.t, b, first, count);
-  gather_spread(e.pos_weight, b.pos_weight, first, count);
-  gather_spread(e.weight, b.weight, first, count);
-  gather_spread(e.sample_weight, b.sample_weight, first, count);
-  const S* outer = static_cast<const S*>(b.grad_output);
-  const S divisor = b.divisor ? *static_cast<const S*>(b.divisor) : S(1);
-  Real factor = V::set(b.grad && b.grad_output_is_scalar ? *outer / divisor : S(1));
-  const bool by_element = b.grad && !b.grad_output_is_scalar;
-  if (by_element)
-    for (int64_t k = 0; k < count; ++k) e.factor[k] = outer[first + k] / divisor;
-  for (int64_t k = count; k % kLanes != 0; ++k) {  // the last vector's other lanes
-    e.x[k] = e.factor[k] = 0;
-    e.pos_weight[k] = e.weight[k] = e.sample_weight[k] = 1;
-    e.t[k] = -1;
-  }
-  Real value{}, example_weight{}, targets{};
-  auto wrong = Real{} != Real{};
-  for (int64_t k = 0; k < count; k += kLanes) {
-    const Real t = load(e.t + k), of_sample = weights_at(e.sample_weight, b.sample_weight, k);
-    const Real w = weights_at(e.weight, b.weight, k) * of_sample;
-    const auto counts = t != S(-1), live = counts & (w != Real{});
-    wrong |= t != t;
-    const Real amount = V::select(live, t, Real{});
-    const bool soft = !all_lanes((amount == Real{}) | (amount == S(1)));
-    BinaryOutcome<V> o;
-    evaluate_elements<S>(b.formula->as<S>(), load(e.x + k), amount, weights_at(e.pos_weight, b.pos_weight, k), soft, o);
-    const Real v = V::select(live, o.value * w, Real{});
-    value += v;
-    example_weight += V::select(live, o.example_weight * w, Real{});
-    targets += V::select(counts, of_sample, Real{});
-    store(e.x + k, v);  // the logits there have been read
-    if (by_element) factor = load(e.factor + k);
-    if (b.grad) store(e.t + k, V::select(live, o.slope * w * factor, Real{}));
-  }
-  for (int l = 0; l < kLanes; ++l) {
-    sums.value += value[l];
-    sums.example_weight += example_weight[l];
-    sums.targets += targets[l];
-    sums.wrong |= wrong[l] != 0;
-  }
-  if (b.value) __builtin_memcpy(static_cast<S*>(b.value) + first, e.x, count * sizeof(S));
-  if (!b.grad) return;
-  T* grad = static_cast<T*>(b.grad) + first;
-  for (int64_t k = 0; k < whole; k += kLanes) store(grad + k, load(e.t + k));
-  for (int64_t k = whole; k < count; ++k) store_one(grad + k, e.t[k]);
-}
-
-template <class T>
-void binary(const GroupedBinary& b, int64_t begin, int64_t end) {
+  constexpr int64_t kPart = kGathered<S>;
+  alignas(64) S t[kPart], of_sample[kPart];
   for (int64_t i = begin; i < end; ++i) {
     BinarySums sums;
     const int64_t last = (i + 1) * kBinaryGroup < b.count ? (i + 1) * kBinaryGroup : b.count;
-    for (int64_t first = i * kBinaryGroup; first < last; first += kGathered)
-      binary_part<T>(b, first, last - first < kGathered ? last - first : kGathered, sums);
+    for (int64_t first = i * kBinaryGroup; first < last; first += kPart) {
+      const int64_t count = last - first < kPart ? last - first : kPart;
+      gather_amounts(t, b, first, count);
+      gather_spread(of_sample, b.sample_weight, first, count);
+      for (int64_t k = count; k % V::kLanes != 0; ++k) t[k] = -1;
+      typename V::Real sum{};
+      for (int64_t k = 0; k < count; k += V::kLanes)
+        sum += V::select(load(t + k) == S(-1), typename V::Real{}, weights_at(of_sample, b.sample_weight, k));
+      sums.targets += reduce_one<V::kLanes>(sum, Plus{});
+    }
+    b.sums[i] = sums;
+  }
+}
+
+// The others' sum of -log p_j is that of the one other class.
+template <class S>
+struct AtMargins {
+  using M = Vector<S>;
+  const S* margin;
+  IMAE_INLINE Row<M> operator()(int k) const {
+    Row<M> x = row_of_margin<M>(load(margin + k * M::kLanes));
+    x.rest = x.nlr;
+    x.C = 2;
+    return x;
+  }
+};
+
+// Elements [first, first + count), at most kGathered: whole vectors, the last one filled up with such as do not count.
+template <class T>
+class BinaryPart {
+  using S = ScalarOf<T>;
+  using V = Vector<S>;
+  using Real = typename V::Real;
+  static constexpr int kLanes = V::kLanes;
+
+ public:
+  BinaryPart(const GroupedBinary& b, int64_t first, int64_t count)
+      : b_(b), first_(first), count_(count), vectors_(static_cast<int>((count + kLanes - 1) / kLanes)) {
+    const T* logits = static_cast<const T*>(b.logits) + first;
+    const int64_t whole = count / kLanes * kLanes;
+    for (int64_t k = 0; k < whole; k += kLanes) store(e_.x + k, load(logits + k));
+    for (int64_t k = whole; k < count; ++k) e_.x[k] = load_one(logits + k);
+    gather_amounts(e_.t, b, first, count);
+    gather_spread(e_.pos_weight, b.pos_weight, first, count);
+    gather_spread(e_.weight, b.weight, first, count);
+    gather_spread(e_.sample_weight, b.sample_weight, first, count);
+    const S* outer = static_cast<const S*>(b.grad_output);
+    const S divisor = b.divisor ? *static_cast<const S*>(b.divisor) : S(1);
+    by_element_ = b.grad && outer && !b.grad_output_is_scalar;
+    factor_ = outer && !by_element_ ? *outer / divisor : 1 / divisor;
+    for (int64_t k = 0; by_element_ && k < count; ++k) e_.factor[k] = outer[first + k] / divisor;
+    for (int64_t k = count; k % kLanes != 0; ++k) {
+      e_.x[k] = e_.factor[k] = 0;
+      e_.pos_weight[k] = e_.weight[k] = e_.sample_weight[k] = 1;
+      e_.t[k] = -1;
+    }
+  }
+
+  void run(BinarySums& sums) {
+    const Combination<S>& formula = b_.formula->as<S>();
+    const bool soft = weighed() ? choose_sides<true>(sums) : choose_sides<false>(sums);
+    evaluate_many<S>(formula, vectors_, AtMargins<S>{e_.margin}, found_);
+    Real value{}, example_weight{};
+    for (int k = 0; k < vectors_; ++k) {
+      const int64_t at = k * kLanes;
+      const Real amount = load(e_.amount + at), v = product<V>(amount, found_.value[k]);
+      value += v;
+      example_weight += product<V>(amount, found_.example_weight[k]);
+      if (b_.value) store(e_.value + at, v);
+      const Real up = V::select(load(e_.t + at) == Real{}, -amount, amount);
+      if (b_.grad) store(e_.grad + at, product<V>(up, found_.pull(formula, k)) * factor(k));
+    }
+    if (soft) add_no(formula, value, example_weight);
+    sums.value += reduce_one<kLanes>(value, Plus{});
+    sums.example_weight += reduce_one<kLanes>(example_weight, Plus{});
+    if (b_.value) __builtin_memcpy(static_cast<S*>(b_.value) + first_, e_.value, count_ * sizeof(S));
+    if (b_.grad) write(static_cast<T*>(b_.grad) + first_);
+  }
+
+ private:
+  bool weighed() const { return b_.weight.data || b_.pos_weight.data || b_.sample_weight.data; }
+  IMAE_INLINE Real factor(int k) const { return by_element_ ? load(e_.factor + k * kLanes) : V::set(factor_); }
+
+  // The margin of each element's one side, and its amount with all weights, 0 where it does not count; t becomes 0
+  // there, too. True if there are elements that have two sides.
+  template <bool kWeighed>
+  bool choose_sides(BinarySums& sums) {
+    auto whole = Real{} == Real{}, wrong = Real{} != Real{};
+    Real targets{};
+    for (int k = 0; k < vectors_; ++k) {
+      const int64_t at = k * kLanes;
+      const Real x = load(e_.x + at), given = load(e_.t + at), zero{};
+      const auto counts = given != S(-1);
+      Real of_sample = V::set(1), w = of_sample, pos_weight = w;
+      if constexpr (kWeighed) {
+        of_sample = weights_at(e_.sample_weight, b_.sample_weight, at);
+        w = weights_at(e_.weight, b_.weight, at) * of_sample;
+        pos_weight = weights_at(e_.pos_weight, b_.pos_weight, at);
+      }
+      w = V::select(counts, w, zero);
+      const Real t = V::select(w != zero, given, zero);
+      const auto no = t == zero;
+      store(e_.t + at, t);
+      store(e_.margin + at, V::select(no, -x, x));
+      store(e_.amount + at, V::select(no, w, kWeighed ? pos_weight * t * w : t));
+      if constexpr (kWeighed) store(e_.weight + at, w);
+      targets += V::select(counts, of_sample, zero);
+      wrong |= given != given;
+      whole &= no | (t == S(1));
+    }
+    sums.targets += reduce_one<kLanes>(targets, Plus{});
+    sums.wrong |= !all_lanes(wrong == 0);
+    return !all_lanes(whole);
+  }
+  // The other side of soft targets.
+  __attribute__((noinline)) void add_no(const Combination<S>& formula, Real& value, Real& example_weight) {
+    for (int64_t k = 0; k < vectors_ * kLanes; ++k) e_.x[k] = -e_.x[k];
+    evaluate_many<S>(formula, vectors_, AtMargins<S>{e_.x}, found_);
+    for (int k = 0; k < vectors_; ++k) {
+      const int64_t at = k * kLanes;
+      const Real t = load(e_.t + at), w = weighed() ? load(e_.weight + at) : V::set(1);
+      const Real rest = V::select(t == Real{}, Real{}, (S(1) - t) * w), v = product<V>(rest, found_.value[k]);
+      value += v;
+      example_weight += product<V>(rest, found_.example_weight[k]);
+      if (b_.value) store(e_.value + at, load(e_.value + at) + v);
+      if (b_.grad) store(e_.grad + at, load(e_.grad + at) - product<V>(rest, found_.pull(formula, k)) * factor(k));
+    }
+  }
+  void write(T* grad) const {
+    const int64_t whole = count_ / kLanes * kLanes;
+    for (int64_t k = 0; k < whole; k += kLanes) store(grad + k, load(e_.grad + k));
+    for (int64_t k = whole; k < count_; ++k) store_one(grad + k, e_.grad[k]);
+  }
+
+  const GroupedBinary& b_;
+  const int64_t first_, count_;
+  const int vectors_;
+  bool by_element_ = false;
+  S factor_;
+  Elements<S> e_;
+  Many<S> found_;
+};
+
+template <class T>
+void binary(const GroupedBinary& b, int64_t begin, int64_t end) {
+  constexpr int64_t kPart = kGathered<ScalarOf<T>>;
+  for (int64_t i = begin; i < end; ++i) {
+    BinarySums sums;
+    const int64_t last = (i + 1) * kBinaryGroup < b.count ? (i + 1) * kBinaryGroup : b.count;
+    for (int64_t first = i * kBinaryGroup; first < last; first += kPart)
+      BinaryPart<T>(b, first, last - first < kPart ? last - first : kPart).run(sums);
     b.sums[i] = sums;
   }
 }

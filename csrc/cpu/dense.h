@@ -1,7 +1,8 @@
-// Targets with an amount of every class, on a CPU: a row at a time, vectors along its classes. The row, its amounts and
-// exponentials lie in scratch memory, padded to whole vectors with classes that have neither probability nor amount.
+// Targets with an amount of every class, on a CPU: vectors run along the classes, and some rows are read, evaluated and
+// written together while they are in a near cache. What a row needs once, for its top class, has a lane for each row.
 #pragma once
 #include "../dense.h"
+#include "dense_statistics.h"
 #include "elements.h"
 #include "evaluate.h"
 #include "instruction_sets.h"
@@ -10,264 +11,264 @@
 
 namespace imae::IMAE_ISA {
 
+// The arithmetic of classes that are no top class: their -log p comes without a logarithm of its own.
 template <class S>
-class DenseRow {
+struct OthersMath : Vector<S> {
+  static constexpr bool kKnowsLogP = true;
+};
+
+template <class S>
+struct AtOthers {
+  using M = OthersMath<S>;
+  using Real = typename M::Real;
+  const Real *p, *nlp, *rest;
+  S C;
+  IMAE_INLINE Row<M> operator()(int k) const {
+    Row<M> x;
+    x.p = p[k];
+    x.r = S(1) - x.p;
+    x.nlp = nlp[k];
+    x.nlr = -M::log1p(-x.p);
+    x.u = x.nlr - x.nlp;
+    x.odds = x.p / x.r;
+    x.rest = C == 2 ? x.nlr : rest[k];
+    x.C = C;
+    return x;
+  }
+};
+
+template <class T>
+class DenseRows : DenseStatistics<T> {
+  using Base = DenseStatistics<T>;
+  using S = ScalarOf<T>;
   using V = Vector<S>;
   using Real = typename V::Real;
   using Int = typename V::Int;
   static constexpr int kLanes = V::kLanes;
-  static constexpr int64_t kAtOnce = 32 * kLanes;  // classes that are added up in S; no sum has many terms
+  using Base::along_;
+  using Base::amounts;
+  using Base::as_they_are;
+  using Base::count_;
+  using Base::d_;
+  using Base::each_slot;
+  using Base::exponentials;
+  using Base::f_;
+  using Base::first_;
+  using Base::formula;
+  using Base::kAllLogits;
+  using Base::kCrossEntropy;
+  using Base::kMargins;
+  using Base::live_;
+  using Base::log_all_;
+  using Base::m_;
+  using Base::masked_;
+  using Base::of_others_;
+  using Base::own;
+  using Base::plain_;
+  using Base::point_at_rows;
+  using Base::rows_;
+  using Base::shift_;
+  using Base::slots_;
+  using Base::sum_exp_;
+  using Base::t_;
+  using Base::t_m_;
+  using Base::tail_;
+  using Base::to_p_;
+  using Base::top_;
+  using Base::top_class_;
+  using Base::weight_;
+  using Base::whole_;
+  using Base::z_;
 
  public:
-  explicit DenseRow(const Dense& d)
-      : d_(d),
-        padded_((d.C + kLanes - 1) / kLanes * kLanes),
-        memory_(static_cast<S*>(std::aligned_alloc(64, (4 * padded_ * sizeof(S) + 63) / 64 * 64))),
-        z_(memory_),
-        t_(z_ + padded_),
-        e_(t_ + padded_),
-        h_(e_ + padded_) {
-    f_.formula = d.formula;
-    f_.C = d.C;
+  using Base::ready;
+  explicit DenseRows(const Dense& d) : Base(d) {
     for (int i = 0; i < formula().term_count; ++i) {
       only_cce_ = only_cce_ && formula().term[i].formula == FormulaId::kCCE;
       coefficient_ += formula().term[i].coefficient;
     }
   }
-  DenseRow(const DenseRow&) = delete;
-  ~DenseRow() { std::free(memory_); }
-  bool ready() const { return memory_ != nullptr; }
 
-  // Value and example weight, and the coefficients of the gradient; false where there is no amount of any class.
-  template <class T>
-  bool read(const T* logits, const S* target) {
-    if (!read_amounts(target)) return false;
-    for (int64_t k = 0; k < padded_; k += kLanes)
-      if (k + kLanes <= d_.C)
-        store(z_ + k, load(logits + k));
+  // Rows [begin, end).
+  void run(int64_t begin, int64_t end, bool wants_example_weights, BinarySums& sums) {
+    for (first_ = begin; first_ < end; first_ += rows_) {
+      count_ = static_cast<int>(end - first_ < rows_ ? end - first_ : rows_);
+      point_at_rows();
+      if (only_cce_ && !wants_example_weights)
+        cross_entropy();
+      else if (formula().needs_all_logits)
+        any_formula<true>();
       else
-        for (int64_t j = k; j < padded_; ++j) z_[j] = j < d_.C ? load_one(logits + j) : -V::infinity();
-    find_top();
-    exponentiate();
-    evaluate_top();
-    if (only_cce_)
-      evaluate_others([this](int64_t k, Real t, Sums& sums)
-                          __attribute__((always_inline)) { cross_entropy(k, t, sums); });
-    else
-      evaluate_others([this](int64_t k, Real t, Sums& sums)
-                          __attribute__((always_inline)) { any_formula(k, t, sums); });
-    return true;
-  }
-  template <class T>
-  void write(T* grad, S factor) const {
-    const S along_e = A_ * r_m_ * inverse_ + a_m_, all = B_ + b_m_;
-    const auto g = [&](int64_t k) __attribute__((always_inline)) {
-      return (load(e_ + k) * along_e + (load(h_ + k) + all)) * factor;
-    };
-    int64_t k = 0;
-    for (; k + kLanes <= d_.C; k += kLanes) store(grad + k, g(k));
-    if (k < d_.C) {
-      const Real last = g(k);
-      for (int64_t j = k; j < d_.C; ++j) store_one(grad + j, last[j - k]);
+        any_formula<false>();
+      finish(sums);
     }
-    store_one(grad + m_, (p_m_ * A_ + B_ + g_m_) * factor);
   }
-  S value = 0, example_weight = 0;
 
  private:
-  struct Sums {
-    Real value, example_weight, A, B;
+  void cross_entropy() {
+    this->template read_rows<kCrossEntropy>();
+    const S c = coefficient_;
+    value_ = c * (product<V>(t_m_, top_class_.nlp) + (of_others_ * log_all_ - along_));
+    example_weight_ = Real{};
+    if (!d_.grad) return;
+    const Real f = c * factors();
+    const Real of_e = (of_others_ + t_m_) * to_p_ * f;
+    const Real of_top = (of_others_ * top_class_.p - product<V>(t_m_, top_class_.r)) * f;
+    for (int l = 0; l < count_; ++l) {
+      const S *e = exponentials(l), *t = t_[l];
+      const S a = of_e[l], b = f[l];
+      if (as_they_are())
+        write(l, of_top[l], [=](int64_t k, int64_t at) __attribute__((always_inline)) {
+          return load(e + k * kLanes) * a - load(t + at) * b;
+        });
+      else
+        write(l, of_top[l], [=, this](int64_t k, int64_t at) __attribute__((always_inline)) {
+          return load(e + k * kLanes) * a - amounts(t, at) * b;
+        });
+    }
+  }
+
+  // What is gathered of the classes with an amount until there is enough to evaluate.
+  struct Batch {
+    int count = 0;
+    Real p[kMany], nlp[kMany], rest[kMany], t[kMany];
+    int row[kMany];
+    int64_t slot[kMany];
   };
-  const Combination<S>& formula() const { return d_.formula->template as<S>(); }
-
-  // Entries from k on, 0 behind the last.
-  IMAE_INLINE Real part(const S* from, int64_t k) const {
-    if (k + kLanes <= d_.C) return load(from + k);
-    Real x{};
-    for (int64_t j = k; j < d_.C; ++j) x[j - k] = from[j];
-    return x;
-  }
-
-  bool read_amounts(const S* target) {
-    const S e = static_cast<S>(d_.smoothing), rest = e / static_cast<S>(d_.C);
-    const S* of_class = static_cast<const S*>(d_.class_weight);
-    bool any = false;
-    for (int64_t k = 0; k < padded_; k += kLanes) {
-      Real t = part(target, k);
-      if (e != 0) t = (1 - e) * t + rest;
-      if (of_class) t *= part(of_class, k);
-      if (k + kLanes > d_.C) t = V::select(V::iota() < static_cast<Int>(d_.C - k), t, Real{});
-      store(t_ + k, t);
-      any = any || !all_lanes(t == Real{});
-    }
-    return any;
-  }
-
-  S maximum() const {
-    Real top = V::set(-V::infinity());
-    for (int64_t k = 0; k < padded_; k += kLanes) top = V::max(load(z_ + k), top);
-    return reduce_one<kLanes>(top, Max{});
-  }
-  // Takes the first of the largest out of the row.
-  void find_top() {
-    const S top = maximum();
-    m_ = 0;
-    for (int64_t k = 0; k < padded_; k += kLanes) {
-      if (all_lanes(load(z_ + k) != top)) continue;
-      for (m_ = k; z_[m_] != top;) ++m_;
-      break;
-    }
-    if (m_ >= d_.C) m_ = 0;  // nothing but -infinity
-    z_m_ = z_[m_];
-    t_m_ = t_[m_];
-    z_[m_] = -V::infinity();
-    t_[m_] = 0;
-    const S of_others = maximum();
-    shift_ = of_others == -V::infinity() ? S(0) : of_others;
-  }
-
-  void exponentiate() {
-    double exp = 0, plain = 0;
-    Int masked = 0;
-    for (int64_t begin = 0; begin < padded_; begin += kAtOnce) {
-      const int64_t end = begin + kAtOnce < padded_ ? begin + kAtOnce : padded_;
-      Real some{}, some_plain{};
-      typename V::Ints without{};
-      for (int64_t k = begin; k < end; k += kLanes) {
-        const Real x = load(z_ + k) - shift_, e = V::exp_sweep(x);
-        const auto none = x == V::set(-V::infinity());
-        store(z_ + k, x);
-        store(e_ + k, e);
-        some += e;
-        some_plain += V::select(none, Real{}, x);
-        without += none;
-      }
-      exp += reduce_one<kLanes>(some, Plus{});
-      plain += reduce_one<kLanes>(some_plain, Plus{});
-      masked -= reduce_one<kLanes>(without, Plus{});
-    }
-    sum_exp_ = static_cast<S>(exp);
-    plain_ = static_cast<S>(plain);
-    masked_ = static_cast<int64_t>(masked) - (padded_ - d_.C) - 1;  // without the padding and the top class itself
-  }
-
-  void evaluate_top() {
-    const bool none = sum_exp_ == 0;
-    inverse_ = none ? S(0) : 1 / sum_exp_;
-    const S nan = std::numeric_limits<S>::quiet_NaN(), infinity = V::infinity(), C1 = static_cast<S>(d_.C - 1);
-    log_sum_ = V::log(V::set(sum_exp_))[0];
-    const S u = z_m_ == infinity ? nan : (z_m_ - shift_) - log_sum_;
-    const Row<V> x = row_of_margin<V>(V::set(u));
-    p_m_ = u != u ? nan : x.p[0];
-    r_m_ = u != u ? nan : x.r[0];
-    nlr_m_ = u != u ? nan : x.nlr[0];
-    const S to_each = log_sum_ + nlr_m_;
-    // -log p_j of all classes that have any probability, added up
-    sum_nlp_ = x.nlp[0] + (none ? S(0) : (C1 - static_cast<S>(masked_)) * to_each - plain_);
-    value = example_weight = a_m_ = b_m_ = g_m_ = 0;
-    if (t_m_ == 0) return;
-    Outcome<V> o;
-    const S plain = masked_ > 0 ? -infinity : plain_;
-    evaluate_group<true, S>(f_, {V::set(shift_), V::set(sum_exp_), V::set(plain), V::set(z_m_)}, o);
-    value = t_m_ * o.value[0];
-    example_weight = t_m_ * o.example_weight[0];
-    a_m_ = t_m_ * o.a[0];
-    b_m_ = t_m_ * o.b[0];
-    g_m_ = t_m_ * o.g_y[0];
-  }
-
-  template <class Evaluate>
-  IMAE_INLINE void evaluate_others(Evaluate evaluate) {
-    double sum[4] = {};
-    for (int64_t begin = 0; begin < padded_; begin += kAtOnce) {
-      const int64_t end = begin + kAtOnce < padded_ ? begin + kAtOnce : padded_;
-      Sums some{};
-      for (int64_t k = begin; k < end; k += kLanes) {
-        const Real t = load(t_ + k);
-        if (all_lanes(t == Real{}))
-          store(h_ + k, Real{});
-        else
-          evaluate(k, t, some);
-      }
-      const Real* part[] = {&some.value, &some.example_weight, &some.A, &some.B};
-      for (int i = 0; i < 4; ++i) sum[i] += reduce_one<kLanes>(*part[i], Plus{});
-    }
-    value += static_cast<S>(sum[0]);
-    example_weight += static_cast<S>(sum[1]);
-    A_ = static_cast<S>(sum[2]);
-    B_ = static_cast<S>(sum[3]);
-  }
-
-  IMAE_INLINE Real log_p(int64_t k) const {
-    const Real x = load(z_ + k);
-    const Real y = (x - log_sum_) - nlr_m_;
-    return V::select(x == V::set(-V::infinity()), nlr_m_ == nlr_m_ ? x : V::set(nlr_m_), y);
-  }
-
-  // Its a / r is 1, and p_j t_j a_j / r_j - t_j g_j is t_j.
-  IMAE_INLINE void cross_entropy(int64_t k, Real t, Sums& sums) {
-    const Real some = t * coefficient_, p = load(e_ + k) * (r_m_ * inverse_);
-    sums.value -= V::select(t == Real{}, Real{}, some * log_p(k));
-    sums.example_weight += some * (1 - p) * S(2);
-    sums.A += some;
-    store(h_ + k, -some);
-  }
-
-  IMAE_INLINE void any_formula(int64_t k, Real t, Sums& sums) {
+  template <bool kAll>
+  void any_formula() {
+    this->template read_rows<kAll ? kAllLogits : kMargins>();
+    Outcome<V> top;
+    const Real plain = V::select(masked_ > Real{}, V::set(-V::infinity()), plain_);
+    evaluate_group<kAll, S>(f_, {shift_, sum_exp_, plain, top_}, top);
+    for (auto& sum : others_)
+      for (auto& row : sum) row = {};
     const S C1 = static_cast<S>(d_.C - 1);
-    const Real log_p_k = log_p(k), p = load(e_ + k) * (r_m_ * inverse_), r = 1 - p, log_r = V::log1p(-p);
-    const auto none = log_p_k == V::set(-V::infinity()), no_amount = t == Real{};
-    Statistics<Real> found{Real{}, V::set(1), Real{}, V::select(none, log_p_k, log_p_k - log_r)};
-    if (d_.C > 2) {  // so that evaluate() finds the others' sum of -log p_j
-      const S all = masked_ > 0 ? V::infinity() : sum_nlp_, without = masked_ > 1 ? V::infinity() : sum_nlp_;
-      found.sum = -C1 * log_r - V::select(none, V::set(without), V::set(all) + V::select(none, Real{}, log_p_k));
+    const Real sum_nlp = top_class_.nlp + V::select(sum_exp_ == Real{}, Real{}, (C1 - masked_) * log_all_ - plain_);
+    for (int l = 0; l < count_; ++l)
+      if (live_.at[l]) collect<kAll>(l, sum_nlp[l]);
+    flush<kAll>();
+    Real sum[4];
+    for (int i = 0; i < 4; ++i) {
+      Real of_rows[kLanes];
+      for (int l = 0; l < kLanes; ++l) of_rows[l] = others_[i][l].all();
+      sum[i] = reduce_each<kLanes>(of_rows, Plus{});
     }
-    Outcome<V> o;
-    evaluate_group<true, S>(f_, found, o);
-    const auto times = [&](Real x) __attribute__((always_inline)) { return V::select(no_amount, Real{}, t * x); };
-    const Real ratio = times(o.a / r);
-    sums.value += times(o.value);
-    sums.example_weight += times(o.example_weight);
-    sums.A += ratio;
-    sums.B += times(o.b);
-    store(h_ + k, V::select(no_amount, Real{}, t * (o.g_y - o.b) - p * ratio));
+    value_ = sum[0] + product<V>(t_m_, top.value);
+    example_weight_ = sum[1] + product<V>(t_m_, top.example_weight);
+    if (!d_.grad) return;
+    const Real f = factors(), A = sum[2], B = sum[3];
+    const Real along = (A * to_p_ + product<V>(t_m_, top.a)) * f, all = (B + product<V>(t_m_, top.b)) * f;
+    const Real of_top = (top_class_.p * A + B + product<V>(t_m_, top.g_y)) * f;
+    for (int l = 0; l < count_; ++l) {
+      const S *e = exponentials(l), *h = own(l);
+      const S a = along[l], b = all[l], c = f[l];
+      write(l, of_top[l], [=](int64_t k, int64_t) __attribute__((always_inline)) {
+        return load(e + k * kLanes) * a + (load(h + k * kLanes) * c + b);
+      });
+    }
+  }
+  template <bool kAll>
+  void collect(int l, S sum_nlp) {
+    const Real all = V::set(masked_[l] > 0 ? V::infinity() : sum_nlp);
+    const Real without = V::set(masked_[l] > 1 ? V::infinity() : sum_nlp);
+    const S to_p = to_p_[l], log_all = log_all_[l], shift = shift_[l];
+    const Int m = m_[l];
+    each_slot(0, slots_, [&](int64_t k, int64_t at, auto tail) __attribute__((always_inline)) {
+      const auto is_top = V::iota() + static_cast<Int>(at) == m;
+      const Real t = V::select(is_top, Real{}, this->template only_new<decltype(tail)::value>(amounts(t_[l], at)));
+      if (all_lanes(t == Real{})) return store(own(l) + k * kLanes, Real{});
+      Batch& b = batch_;
+      const Real x = load(z_[l] + at) - shift;
+      b.p[b.count] = V::select(t == Real{}, Real{}, load(exponentials(l) + k * kLanes) * to_p);
+      b.nlp[b.count] = V::select(t == Real{}, Real{}, log_all - x);
+      if constexpr (kAll) b.rest[b.count] = V::select(x == V::set(-V::infinity()), without, all - b.nlp[b.count]);
+      b.t[b.count] = t;
+      b.row[b.count] = l;
+      b.slot[b.count] = k;
+      if (++b.count == kMany) flush<kAll>();
+    });
+  }
+  template <bool kAll>
+  void flush() {
+    Batch& b = batch_;
+    evaluate_many<S>(formula(), b.count, AtOthers<S>{b.p, b.nlp, b.rest, static_cast<S>(d_.C)}, found_);
+    Real value{}, example_weight{}, A{}, B{};
+    for (int i = 0; i < b.count; ++i) {
+      const Real t = b.t[i], ratio = t * (found_.a[i] / (S(1) - b.p[i]));
+      value += product<V>(t, found_.value[i]);
+      example_weight += t * found_.example_weight[i];
+      A += ratio;
+      if constexpr (kAll) {
+        B += t * found_.b[i];
+        store(own(b.row[i]) + b.slot[i] * kLanes, t * (found_.g_y[i] - found_.b[i]) - b.p[i] * ratio);
+      } else {
+        store(own(b.row[i]) + b.slot[i] * kLanes, -ratio);  // a and p a / r are a / r
+      }
+      if (i + 1 < b.count && b.row[i + 1] == b.row[i]) continue;
+      others_[0][b.row[i]].add(value);
+      others_[1][b.row[i]].add(example_weight);
+      others_[2][b.row[i]].add(A);
+      others_[3][b.row[i]].add(B);
+      value = example_weight = A = B = Real{};
+    }
+    b.count = 0;
   }
 
-  const Dense& d_;
-  Forward f_;
-  int64_t padded_;
-  S* memory_;
-  S *z_, *t_, *e_, *h_;  // logits less the shift; amounts; exponentials; what of a gradient is the class's own
+  // What the gradient of each row is multiplied by.
+  Real factors() const {
+    const S divisor = *static_cast<const S*>(d_.divisor);
+    const S* outer = static_cast<const S*>(d_.grad_output);
+    Real f{};
+    for (int l = 0; l < count_; ++l)
+      f[l] = weight_[l] * ((outer ? outer[d_.grad_output_is_scalar ? 0 : first_ + l] : S(1)) / divisor);
+    return f;
+  }
+  // g(slot, class): the row's gradient. The last vector first: where it repeats classes, others follow.
+  template <class G>
+  IMAE_INLINE void write(int l, S of_top, G g) const {
+    T* grad = static_cast<T*>(d_.grad) + (first_ + l) * d_.C;
+    if (!live_.at[l]) {
+      __builtin_memset(grad, 0, d_.C * sizeof(T));
+      return;
+    }
+    if (d_.C < kLanes) {
+      const Real only = g(0, 0);
+      for (int64_t j = 0; j < d_.C; ++j) store_one(grad + j, only[j]);
+    } else {
+      if (whole_ < slots_) store(grad + tail_, g(whole_, tail_));
+      for (int64_t k = 0; k < whole_; ++k) store(grad + k * kLanes, g(k, k * kLanes));
+    }
+    store_one(grad + m_[l], of_top);
+  }
+  void finish(BinarySums& sums) {
+    for (int l = 0; l < count_; ++l) {
+      const bool live = live_.at[l];
+      const S w = weight_[l], v = live ? value_[l] * w : S(0);
+      sums.targets += w;
+      sums.value += double(v);
+      if (live) sums.example_weight += double(example_weight_[l]) * w;
+      if (d_.value) static_cast<S*>(d_.value)[first_ + l] = v;
+    }
+  }
+
   bool only_cce_ = true;
   S coefficient_ = 0;
-  int64_t m_ = 0, masked_ = 0;  // the top class; others without any probability
-  S z_m_ = 0, t_m_ = 0, shift_ = 0, sum_exp_ = 0, plain_ = 0, inverse_ = 0, log_sum_ = 0, sum_nlp_ = 0;
-  S p_m_ = 0, r_m_ = 0, nlr_m_ = 0, a_m_ = 0, b_m_ = 0, g_m_ = 0, A_ = 0, B_ = 0;
+  Real value_, example_weight_;
+  Batch batch_;
+  Many<S> found_;
+  LongSum<V> others_[4][kLanes];
 };
 
 template <class T>
-bool dense(const Dense& d, int64_t begin, int64_t end, BinarySums& sums) {
-  using S = ScalarOf<T>;
-  DenseRow<S> row(d);
-  if (!row.ready()) return false;
-  const S* of_row = static_cast<const S*>(d.sample_weight);
+bool dense(const GroupedDense& d, int64_t begin, int64_t end) {
+  DenseRows<T> rows(d);
+  if (!rows.ready()) return false;
   for (int64_t i = begin; i < end; ++i) {
-    const S w = of_row ? of_row[i] : S(1);
-    const bool live =
-        w != 0 && row.read(static_cast<const T*>(d.logits) + i * d.C, static_cast<const S*>(d.target) + i * d.C);
-    sums.targets += w;
-    if (live) {
-      sums.value += double(row.value * w);
-      sums.example_weight += double(row.example_weight) * w;
-    }
-    if (d.value) static_cast<S*>(d.value)[i] = live ? row.value * w : S(0);
-    if (!d.grad) continue;
-    T* grad = static_cast<T*>(d.grad) + i * d.C;
-    if (live)
-      row.write(grad, w * (static_cast<const S*>(d.grad_output)[d.grad_output_is_scalar ? 0 : i] /
-                           *static_cast<const S*>(d.divisor)));
-    else
-      __builtin_memset(grad, 0, d.C * sizeof(T));
+    BinarySums sums;
+    const int64_t last = (i + 1) * d.rows_in_part;
+    rows.run(i * d.rows_in_part, last < d.N ? last : d.N, d.wants_example_weights, sums);
+    d.sums[i] = sums;
   }
   return true;
 }

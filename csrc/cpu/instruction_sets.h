@@ -4,6 +4,7 @@
 
 #include "../binary.h"
 #include "../dense.h"
+#include "../mixed.h"
 #include "../rows.h"
 
 namespace imae {
@@ -27,6 +28,17 @@ struct GroupedBinary : Binary {
   BinarySums* sums = nullptr;  // [groups], of kBinaryGroup elements
 };
 
+struct GroupedDense : Dense {
+  BinarySums* sums = nullptr;  // [parts]
+  int64_t rows_in_part = 1;    // depends on C only, as the order of the sums does
+  bool wants_example_weights = false;
+};
+
+struct GroupedMixed : Mixed {
+  BinarySums* sums = nullptr;  // [parts]
+  int64_t rows_in_part = 1;    // likewise
+};
+
 struct CpuKernels {
   const char* name;
   bool (*reads_in_place)(const Rows&);  // else the caller must bring the rows to class stride 1
@@ -37,7 +49,9 @@ struct CpuKernels {
   void (*scale)(DType, void* grad, int64_t begin, int64_t end, double by);  // grad *= by, for a dense tensor
   void (*scale_rows)(const Rows&, int64_t begin, int64_t end, double by);   // the same for the rows that count
   void (*binary)(const GroupedBinary&, int64_t group_begin, int64_t group_end);
-  bool (*dense)(const Dense&, int64_t row_begin, int64_t row_end, BinarySums&);  // false: out of memory
+  void (*count_amounts)(const GroupedBinary&, int64_t group_begin, int64_t group_end);  // sums.targets alone
+  bool (*dense)(const GroupedDense&, int64_t part_begin, int64_t part_end);             // false: out of memory
+  void (*mixed)(const GroupedMixed&, int64_t part_begin, int64_t part_end);
 };
 
 // The best that the processor supports, no better than IMAE_EXT_CPU says (baseline, avx2).

@@ -153,10 +153,10 @@ struct Vector : Simd<S> {
     const Ints ordinary = (x > Real{}) & (x < infinity());
     return ordinary ? y : (x == Real{} ? set(-infinity()) : x);
   }
-  // log(1 + x) of x > -1, finite; the quotient restores what 1 + x lost
+  // log(1 + x) of x > -1. What 1 + x lost matters where the logarithm is small, and there its slope is near 1.
   static IMAE_INLINE Real log1p(Real x) {
-    const Real w = x + S(1), d = w - S(1);
-    return d == Real{} ? x : log(w) * (x / d);
+    const Real w = x + S(1), lost = x - (w - S(1));
+    return log(w) + (abs(x) < S(1) ? lost : Real{});
   }
 };
 
@@ -216,11 +216,35 @@ IMAE_INLINE auto reduce_one(V v, Op op) {
 // Whether a comparison holds in all lanes.
 template <class Ints>
 IMAE_INLINE bool all_lanes(Ints mask) {
+#if IMAE_VECTOR_BYTES == 64 && defined(IMAE_X86)
+  if constexpr (sizeof(Ints) == 64) return _mm512_movepi32_mask(bit_cast<__m512i>(mask)) == 0xffff;
+#elif IMAE_VECTOR_BYTES == 32 && defined(IMAE_X86)
+  if constexpr (sizeof(Ints) == 32) return _mm256_movemask_epi8(bit_cast<__m256i>(mask)) == -1;
+#endif
   uint64_t part[sizeof(Ints) / 8], all = ~uint64_t(0);
   __builtin_memcpy(part, &mask, sizeof mask);
 #pragma GCC unroll 16
   for (const uint64_t x : part) all &= x;
   return all == ~uint64_t(0);
+}
+
+// The first lane in which a comparison holds; behind the last if in none.
+template <class Ints>
+IMAE_INLINE int first_lane(Ints mask) {
+  constexpr int kLanes = sizeof(Ints) / sizeof(mask[0]);
+#if IMAE_VECTOR_BYTES == 64 && defined(IMAE_X86)
+  const unsigned bits =
+      kLanes == 16 ? _mm512_movepi32_mask(bit_cast<__m512i>(mask)) : _mm512_movepi64_mask(bit_cast<__m512i>(mask));
+  return __builtin_ctz(bits | 1u << kLanes);
+#elif IMAE_VECTOR_BYTES == 32 && defined(IMAE_X86)
+  const unsigned bits =
+      kLanes == 8 ? _mm256_movemask_ps(bit_cast<__m256>(mask)) : _mm256_movemask_pd(bit_cast<__m256d>(mask));
+  return __builtin_ctz(bits | 1u << kLanes);
+#else
+  int lane = 0;
+  while (lane < kLanes && !mask[lane]) ++lane;
+  return lane;
+#endif
 }
 
 struct Max {

@@ -14,6 +14,7 @@
 #include "instruction_sets.h"
 #include "isa.h"
 #include "lanes.h"
+#include "mixed.h"
 #include "simd.h"
 #include "sweeps.h"
 #include "targets.h"
@@ -358,8 +359,14 @@ constexpr CpuKernels kernels(const char* name) {
           [](const GroupedBinary& b, int64_t begin, int64_t end) {
             by_type(b.dtype, [&](auto t) { binary<decltype(t)>(b, begin, end); });
           },
-          [](const Dense& d, int64_t begin, int64_t end, BinarySums& sums) {
-            return by_type(d.dtype, [&](auto t) { return dense<decltype(t)>(d, begin, end, sums); });
+          [](const GroupedBinary& b, int64_t begin, int64_t end) {
+            by_type(b.dtype, [&](auto t) { count_amounts<ScalarOf<decltype(t)>>(b, begin, end); });
+          },
+          [](const GroupedDense& d, int64_t begin, int64_t end) {
+            return by_type(d.dtype, [&](auto t) { return dense<decltype(t)>(d, begin, end); });
+          },
+          [](const GroupedMixed& m, int64_t begin, int64_t end) {
+            by_type(m.dtype, [&](auto t) { mixed<decltype(t)>(m, begin, end); });
           }};
 }
 

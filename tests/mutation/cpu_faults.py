@@ -20,7 +20,11 @@ CPU = (
         VALUES,
     ),
     Fault(
-        "csrc/cpu/simd.h", "return d == Real{} ? x : log(w) * (x / d);", "return log(w);", "log1p as log(1 + x)", VALUES
+        "csrc/cpu/simd.h",
+        "return log(w) + (abs(x) < S(1) ? lost : Real{});",
+        "return log(w);",
+        "log1p as log(1 + x)",
+        VALUES,
     ),
     Fault(
         "csrc/cpu/group.h",

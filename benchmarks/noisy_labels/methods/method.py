@@ -54,6 +54,20 @@ class Setting:
 
 
 @dataclass(frozen=True, eq=False)
+class Mix:
+    """What mixup did to a batch: each input is ``lam`` of itself and ``1 - lam`` of another.
+
+    Attributes:
+        other: (b,) int64, which one of the batch.
+        lam: share of the example itself.
+
+    """
+
+    other: Tensor
+    lam: float
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """A batch in training.
 
@@ -62,6 +76,7 @@ class Batch:
         inputs: of the network, (b, ...) float32, augmented and normalised.
         labels: (b,) int64, as given.
         model: runs networks on inputs, as the run's own is run.
+        mix: of the inputs, if they are mixed.
 
     """
 
@@ -69,6 +84,7 @@ class Batch:
     inputs: Tensor
     labels: Tensor
     model: Prepared
+    mix: Mix | None = None
 
 
 @dataclass(frozen=True, eq=False)

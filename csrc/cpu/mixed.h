@@ -1,0 +1,303 @@
+// Two labels a row, on a CPU: one sweep, as for class labels (sweeps.h), that leaves both labels out of its sums.
+// The logit of the first label is subtracted. A row of which the sums then come near the ends of float's range is taken
+// again, each label for itself.
+#pragma once
+#include "../mixed.h"
+#include "elements.h"
+#include "evaluate.h"
+#include "group.h"
+#include "instruction_sets.h"
+#include "isa.h"
+#include "simd.h"
+#include "sweeps.h"
+
+namespace imae::IMAE_ISA {
+
+// Keeps exp(z_j - m) of a part of a row. Returns vectors whose lanes add up to the sums over all but two labels.
+template <bool kAllLogits, class T>
+IMAE_INLINE auto exponentiate_but_two(ScalarOf<T>* to, const T* z, int64_t count, int64_t a, int64_t b, ScalarOf<T> m,
+                                      const T* next, const T* grad) {
+  using V = Vector<ScalarOf<T>>;
+  using Real = typename V::Real;
+  using Int = typename V::Int;
+  using Ints = typename V::Ints;
+  constexpr int64_t kLanes = V::kLanes, kLine = 64 / sizeof(T);
+  const NotLabel<T> not_a(a), not_b(b);
+  const auto keep = [=](Sums<Real> sums, int64_t j, Real z_j, Ints counts) __attribute__((always_inline)) {
+    const Real x = z_j - m, e = V::exp_sweep(x);
+    store(to + j, e);
+    sums.exp = V::select(counts, sums.exp + e, sums.exp);
+    if constexpr (kAllLogits) sums.plain = V::select(counts, sums.plain + x, sums.plain);
+    return sums;
+  };
+  struct Two {
+    Sums<Real> first, second, all;
+    Ints a, b;  // of each lane's class: the labels
+  };
+  const Two sums = fold_vectors<T>(
+      count, Two{{}, {}, {}, not_a.ahead, not_b.ahead},
+      [=](Two s, int64_t j) __attribute__((always_inline)) {
+        for (int64_t k = j; k < j + 2 * kLanes; k += kLine) {
+          __builtin_prefetch(next + k);
+          __builtin_prefetch(grad + k, 1);
+        }
+        const Pair<T> x = load_pair(z + j);
+        constexpr auto kNext = static_cast<Int>(Pair<T>::kNext), kStep = static_cast<Int>(2 * kLanes);
+        return Two{keep(s.first, j, x.first, (s.a != 0) & (s.b != 0)),
+                   keep(s.second, j + kLanes, x.second, (s.a != kNext) & (s.b != kNext)), s.all, s.a - kStep,
+                   s.b - kStep};
+      },
+      [=](Two s, int64_t j, int64_t at) __attribute__((always_inline)) {
+        return Two{keep(s.first, j, load(z + at), not_a.last(j, at) & not_b.last(j, at)), s.second, s.all, s.a, s.b};
+      },
+      [](Two s) __attribute__((always_inline)) { return Two{{}, {}, s.all + (s.first + s.second), s.a, s.b}; });
+  return sums.all + (sums.first + sums.second);
+}
+
+template <class T>
+class MixedRows {
+  using S = ScalarOf<T>;
+  using V = Vector<S>;
+  using Real = typename V::Real;
+  using Int = typename V::Int;
+  static constexpr int kLanes = V::kLanes;
+
+ public:
+  explicit MixedRows(const Mixed& m) : m_(m) {
+    f_.formula = m.formula;
+    f_.C = m.C;
+    const int64_t fit = kBlockBytes / (padded<S>(m.C) * int64_t(sizeof(S)));
+    rows_ = static_cast<int>(fit < 1 ? 1 : fit < kLanes ? fit : kLanes);
+    block_.count = 1;
+    block_.keep_rows(m.C);
+  }
+
+  // Rows [begin, end).
+  void run(int64_t begin, int64_t end, BinarySums& sums) {
+    for (first_ = begin; first_ < end; first_ += rows_) {
+      count_ = static_cast<int>(end - first_ < rows_ ? end - first_ : rows_);
+      choose_labels(sums);
+      if (m_.formula->needs_all_logits())
+        read_and_evaluate<true>();
+      else
+        read_and_evaluate<false>();
+      finish(sums);
+    }
+  }
+
+ private:
+  const T* row(int l) const { return static_cast<const T*>(m_.logits) + (first_ + l) * m_.C; }
+
+  // Amounts with their weights. Where there is but one label, it stands for both, the other's amount is 0.
+  void choose_labels(BinarySums& sums) {
+    const S *lam = static_cast<const S*>(m_.lam), *other_lam = static_cast<const S*>(m_.other_lam);
+    const S *of_class = static_cast<const S*>(m_.class_weight), *of_row = static_cast<const S*>(m_.sample_weight);
+    for (int l = 0; l < kLanes; ++l) {
+      t_a_[l] = t_b_[l] = 0;
+      a_.at[l] = b_.at[l] = -1;
+      if (l >= count_) continue;
+      const int64_t i = first_ + l;
+      int64_t a = m_.target[i], b = m_.other[i];
+      if (a == m_.ignore_index) continue;
+      const S w = of_row ? of_row[i] : S(1), first = lam[m_.lam_is_scalar ? 0 : i];
+      S t_a = first * w, t_b = (other_lam ? other_lam[m_.other_lam_is_scalar ? 0 : i] : 1 - first) * w;
+      sums.targets += w;
+      if (b == m_.ignore_index) t_b = 0, b = a;
+      if (of_class) t_a *= of_class[a], t_b *= of_class[b];
+      if (w == 0) t_a = t_b = 0;
+      if (a == b) t_a += t_b, t_b = 0;
+      if (t_a == 0) t_a = t_b, t_b = 0, a = b;
+      if (t_b == 0) b = a;
+      if (t_a == 0) continue;
+      t_a_[l] = t_a, t_b_[l] = t_b;
+      a_.at[l] = static_cast<Int>(a), b_.at[l] = static_cast<Int>(b);
+    }
+  }
+
+  template <bool kAllLogits>
+  void read_and_evaluate() {
+    Real exp[kLanes], plain[kLanes];
+    Real z_a{}, z_b{};
+    const int64_t step = block_.kept ? padded<S>(m_.C) : 0, ahead = m_.C <= kAhead ? rows_ * m_.C : kAhead;
+    for (int l = 0; l < kLanes; ++l) {
+      exp[l] = plain[l] = Real{};
+      if (!a_.live(l)) continue;
+      const T* z = row(l);
+      z_a[l] = load_one(z + a_[l]);
+      z_b[l] = load_one(z + b_[l]);
+      S* to = block_.row(m_.C, 0, 0) + l * step;
+      const Sums<Real> sums =
+          m_.C < kLanes ? read_short(to, z, l, z_a[l]) : read_row<kAllLogits>(to, z, l, z_a[l], ahead);
+      exp[l] = sums.exp;
+      plain[l] = sums.plain;
+    }
+    const auto two = a_.all() != b_.all();
+    const Real neither = reduce_each<kLanes>(exp, Plus{}), x_b = z_b - z_a;
+    e_b_ = V::exp_sweep(x_b);
+    found_[0] = {z_a, neither + V::select(two, e_b_, Real{}), Real{}, z_a};
+    found_[1] = {z_a, neither + V::select(two, V::set(1), Real{}), Real{}, z_b};
+    if constexpr (kAllLogits) {
+      found_[1].sum = reduce_each<kLanes>(plain, Plus{});
+      found_[0].sum = found_[1].sum + V::select(two, x_b, Real{});
+    }
+    const Real sum = found_[0].sum_exp;
+    evaluate<kAllLogits>();
+    // as in walk.h: also a coefficient that float may not hold, beside a constant that is large
+    const auto known = (sum > S(0x1p-100)) & (sum < S(0x1p40)) & (found_[1].sum_exp < S(0x1p40));
+    const auto done = (known & (V::abs(of_[0].a) < S(0x1p60)) & (V::abs(of_[1].a) < S(0x1p60))) | (a_.all() < 0);
+    for (int l = 0; l < kLanes; ++l) apart_.at[l] = 0;
+    if (all_lanes(done)) return;
+    for (int l = 0; l < kLanes; ++l)
+      if (!done[l]) read_apart<kAllLogits>(l);
+    evaluate<kAllLogits>();
+  }
+  template <bool kAllLogits>
+  void evaluate() {
+    for (int k = 0; k < 2; ++k) evaluate_group<kAllLogits, S>(f_, found_[k], of_[k]);
+  }
+
+  template <bool kAllLogits>
+  Sums<Real> read_row(S* to, const T* z, int l, S z_a, int64_t ahead) {
+    const T *next = z + ahead, *grad = reinterpret_cast<const T*>(to);
+    if (block_.kept && m_.grad) grad = static_cast<const T*>(m_.grad) + (first_ + l) * m_.C;
+    if (m_.C <= kPart) return exponentiate_but_two<kAllLogits>(to, z, m_.C, a_[l], b_[l], z_a, next, grad);
+    Total<V> all;
+    for (int64_t begin = 0; begin < m_.C; begin += kPart) {
+      const int64_t at = block_.kept ? begin : 0, count = m_.C - begin < kPart ? m_.C - begin : kPart;
+      all.add(exponentiate_but_two<kAllLogits>(to + at, z + begin, count, a_[l] - begin, b_[l] - begin, z_a,
+                                               next + begin, grad + at));
+    }
+    return all.all();
+  }
+  // A row that is shorter than a vector.
+  Real load_short(const T* z) const {
+    Real x = V::set(-V::infinity());
+    for (int64_t j = 0; j < m_.C; ++j) x[j] = load_one(z + j);
+    return x;
+  }
+  Sums<Real> read_short(S* to, const T* z, int l, S z_a) {
+    const Real x = load_short(z) - z_a, e = V::exp_sweep(x);
+    store(to, e);
+    const auto neither = (V::iota() < static_cast<Int>(m_.C)) & (V::iota() != a_[l]) & (V::iota() != b_[l]);
+    return {V::select(neither, e, Real{}), V::select(neither, x, Real{})};
+  }
+
+  // Each label's statistics for itself, relative to the largest of its others.
+  template <bool kAllLogits>
+  void read_apart(int l) {
+    apart_.at[l] = -1;
+    for (int k = 0; k < 2; ++k) {
+      const int64_t y = k == 0 ? a_[l] : b_[l];
+      Statistics<S> one{-V::infinity(), 0, 0, load_one(row(l) + y)};
+      for (int64_t j = 0; j < m_.C; ++j)
+        if (const S z = load_one(row(l) + j); j != y && z > one.shift) one.shift = z;
+      one.shift = finite_or_zero(one.shift);
+      double exp = 0, plain = 0;
+      for (int64_t j = 0; j < m_.C; ++j) {
+        if (j == y) continue;
+        const S x = load_one(row(l) + j) - one.shift;
+        exp += V::exp_sweep(V::set(x))[0];
+        plain += x;
+      }
+      found_[k].shift[l] = one.shift;
+      found_[k].sum_exp[l] = static_cast<S>(exp);
+      found_[k].sum[l] = static_cast<S>(plain);
+      found_[k].z_y[l] = one.z_y;
+    }
+  }
+
+  void finish(BinarySums& sums) {
+    const auto live = a_.all() >= 0;
+    const Real value = V::select(live, product<V>(t_a_, of_[0].value) + product<V>(t_b_, of_[1].value), Real{});
+    const Real weight = product<V>(t_a_, of_[0].example_weight) + product<V>(t_b_, of_[1].example_weight);
+    for (int l = 0; l < count_; ++l) {
+      sums.value += double(value[l]);
+      if (live[l]) sums.example_weight += double(weight[l]);
+      if (m_.value) static_cast<S*>(m_.value)[first_ + l] = value[l];
+    }
+    if (!m_.grad) return;
+    const S divisor = *static_cast<const S*>(m_.divisor);
+    const S* outer = static_cast<const S*>(m_.grad_output);
+    for (int l = 0; l < count_; ++l) {
+      T* grad = static_cast<T*>(m_.grad) + (first_ + l) * m_.C;
+      const S f = (outer ? outer[m_.grad_output_is_scalar ? 0 : first_ + l] : S(1)) / divisor;
+      if (!a_.live(l))
+        __builtin_memset(grad, 0, m_.C * sizeof(T));
+      else if (apart_.at[l])
+        write_apart(grad, l, f);
+      else
+        write_row(grad, l, f);
+    }
+  }
+  struct Pull {
+    S a, b, g_y;  // of one label, times its amount
+  };
+  Pull pull(int k, int l) const {
+    const S t = k == 0 ? t_a_[l] : t_b_[l];
+    if (t == 0) return {0, 0, 0};
+    return {t * of_[k].a[l], t * of_[k].b[l], t * of_[k].g_y[l]};
+  }
+  void write_row(T* grad, int l, S f) {
+    const T* z = row(l);
+    const Pull p = pull(0, l), q = pull(1, l);
+    const bool one = a_[l] == b_[l];
+    const S a = plain((p.a + q.a) * f), b = plain((p.b + q.b) * f), shift = found_[0].shift[l];
+    const S g_a = (one ? p.g_y : p.g_y + (q.a + q.b)) * f, g_b = (q.g_y + (p.a * e_b_[l] + p.b)) * f;
+    const S* e = block_.row(m_.C, 0, 0) + (block_.kept ? l * padded<S>(m_.C) : 0);
+    if (m_.C < kLanes) {
+      const Real g = load(e) * a + b;
+      for (int64_t j = 0; j < m_.C; ++j) store_one(grad + j, j == a_[l] ? g_a : g[j]);
+    } else if (block_.kept) {
+      IMAE_ISA::write_row(
+          grad, m_.C, a_[l], a, b, g_a,
+          [=](int64_t j) __attribute__((always_inline)) { return Pair<T>{load(e + j), load(e + j + kLanes)}; },
+          [=](int64_t j, int64_t) __attribute__((always_inline)) { return load(e + j); });
+    } else {
+      IMAE_ISA::write_row(
+          grad, m_.C, a_[l], a, b, g_a,
+          [=](int64_t j) __attribute__((always_inline)) {
+            const Pair<T> x = load_pair(z + j);
+            return Pair<T>{V::exp_sweep(x.first - shift), V::exp_sweep(x.second - shift)};
+          },
+          [=](int64_t, int64_t at) __attribute__((always_inline)) { return V::exp_sweep(load(z + at) - shift); });
+    }
+    if (!one) store_one(grad + b_[l], g_b);
+  }
+  // Rounding could turn other NaN into numbers.
+  static S plain(S x) { return x == x ? x : std::numeric_limits<S>::quiet_NaN(); }
+  void write_apart(T* grad, int l, S f) {
+    const T* z = row(l);
+    const Pull of[2] = {pull(0, l), pull(1, l)};
+    const int64_t label[2] = {a_[l], b_[l]};
+    for (int64_t j = 0; j < m_.C; ++j) {
+      S sum = 0;
+      for (int k = 0; k < (t_b_[l] != 0 ? 2 : 1); ++k)
+        sum += j == label[k] ? of[k].g_y
+                             : of[k].a * V::exp_sweep(V::set(load_one(z + j) - found_[k].shift[l]))[0] + of[k].b;
+      store_one(grad + j, plain(sum * f));
+    }
+  }
+
+  const Mixed& m_;
+  Forward f_;
+  int rows_ = 1, count_ = 0;
+  int64_t first_ = 0;
+  Labels<S> a_, b_, apart_;  // -1 in a_ and b_: the row does not count; in apart_: it was taken again
+  Real t_a_, t_b_, e_b_;
+  Statistics<Real> found_[2];
+  Outcome<V> of_[2];
+  Block<T> block_;
+};
+
+template <class T>
+void mixed(const GroupedMixed& m, int64_t begin, int64_t end) {
+  MixedRows<T> rows(m);
+  for (int64_t i = begin; i < end; ++i) {
+    BinarySums sums;
+    const int64_t last = (i + 1) * m.rows_in_part;
+    rows.run(i * m.rows_in_part, last < m.N ? last : m.N, sums);
+    m.sums[i] = sums;
+  }
+}
+
+}  // namespace imae::IMAE_ISA

@@ -1,0 +1,51 @@
+"""The operators of two labels a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import checks, one_pass
+from .formulas import Formula, unpack
+from .ops import needs_reference
+from .two_sweeps import in_two_sweeps
+
+# formula, weight, sample_weight, ignore_index, reduction
+Options = tuple[Formula, Tensor | None, Tensor | None, int, str]
+
+
+def _reference(logits: Tensor, inputs: list[Any], reduction: str) -> Tensor:
+    target, other, lam, other_lam, packed, *rest = inputs
+    return in_two_sweeps(logits, target, other, lam, other_lam, (unpack(packed), *rest, reduction))
+
+
+_KERNEL = one_pass.kernel_of("mixed", _reference, constants=(4, 7))
+
+
+def loss(
+    logits: Tensor, target: Tensor, other: Tensor, lam: Tensor, other_lam: Tensor | None, options: Options
+) -> Tensor:
+    """Compute the loss, differentiable with respect to the logits: by a kernel on a CPU, else in two sweeps."""
+    formula, weight, sample_weight, ignore_index, reduction = options
+    if logits.device.type != "cpu" or needs_reference(lam, other_lam, weight, sample_weight):
+        return in_two_sweeps(logits, target, other, lam, other_lam, options)
+    inputs: tuple[Any, ...] = (target, other, lam, other_lam, formula.packed, weight, sample_weight, ignore_index)
+    rows = logits
+    if logits.dim() != 2:
+        classes = min(1, logits.dim() - 1)
+        rows = logits.movedim(classes, -1).reshape(-1, logits.shape[classes])
+        flat = (x if not isinstance(x, Tensor) or x.dim() == 0 else x.reshape(-1) for x in inputs[:4])
+        of_rows = None if sample_weight is None else sample_weight.reshape(-1)
+        inputs = (*flat, formula.packed, weight, of_rows, ignore_index)
+        if target.dim() == 0:  # one row
+            inputs = (target.reshape(1), other.reshape(1), *inputs[2:])
+    try:
+        value = one_pass.loss(_KERNEL, rows, inputs, reduction)
+    except RuntimeError:
+        checks.check_labels(logits, target, ignore_index)
+        checks.check_labels(logits, other, ignore_index)
+        torch.empty_like(logits)  # torch's own error if there is no memory for the gradient
+        raise
+    return value.reshape(target.shape) if reduction == "none" else value

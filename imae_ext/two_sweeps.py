@@ -1,0 +1,52 @@
+"""Two labels a row without a kernel of their own: the losses of both, added up."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import checks, reference
+from .formulas import Formula
+from .functional import robust_loss, row_stats
+
+
+def in_two_sweeps(
+    logits: Tensor,
+    target: Tensor,
+    other: Tensor,
+    first: Tensor,
+    second: Tensor | None,
+    options: tuple[Formula, Tensor | None, Tensor | None, int, str],
+) -> Tensor:
+    """Compute the loss as the sum of those of both labels; amounts are of the target's shape or of no dimension."""
+    formula, weight, sample_weight, ignore_index, reduction = options
+    second = 1 - first if second is None else second
+    first, second = first.expand(target.shape), second.expand(target.shape)
+    samples = torch.ones_like(first) if sample_weight is None else sample_weight.to(first.dtype)
+    live = checks.not_ignored(target, ignore_index)
+    other = torch.where(live, other.to(target.dtype), target)  # where target is ignored, so is this
+    by_row = "none" if reduction == "none" else "sum"
+    parts = [
+        robust_loss(
+            logits,
+            label,
+            formula,
+            weight=weight,
+            sample_weight=amount * samples,
+            ignore_index=ignore_index,
+            reduction=by_row,
+        )
+        for label, amount in ((target, first), (other, second))
+    ]
+    total = parts[0] + parts[1]
+    if reduction == "mean":
+        return total / torch.where(live, samples, 0.0).sum()
+    if reduction != "normalized":
+        return total
+    divisor = torch.zeros_like(total)
+    for label, amount in ((target, first), (other, second)):
+        of_label = reference.row_weights(label, weight, amount * samples, ignore_index, first.dtype)
+        example = row_stats(logits, label, formula, ignore_index=ignore_index).example_weight
+        assert example is not None  # a formula was given
+        divisor = divisor + torch.where(of_label == 0, 0.0, of_label * example).sum()
+    return total / divisor.detach()

@@ -91,7 +91,7 @@ stage_3() {
     --only imae imae_out imae_graph imae_none cross_entropy cross_entropy_compiled cross_entropy_graph \
     cross_entropy_none by_hand by_hand_compiled liger quack quack_at_once copy --output "$out/cuda.json"
   step head 45 "nvidia-smi,benchmarks/linear_head.py" "$python" -m benchmarks.linear_head --device cuda \
-    --out "$out/linear_head_cuda.json"
+    --preset small --dtype bfloat16 --no-memory --out "$out/linear_head_cuda.json"
 }
 stage_4() {
   check memcheck 35 memcheck

@@ -16,7 +16,7 @@
 #            build: a new one                                     DATA    folder of CIFAR-10's official archive (data)
 # Without git's data, IMAE_COMMIT and IMAE_DIRTY (0 or 1) tell what is measured. --dry-run prints the steps, the seconds
 # that each may take, and what is missing. The whole matrix takes longer: python -m benchmarks.speed --device cuda
-# --resume, as often as it takes; all GPU tests: python -m pytest tests/test_cuda.py.
+# --resume, as often as it takes; all GPU tests: python -m pytest -m cuda.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 dry=0 stages=()
@@ -82,7 +82,7 @@ stage_1() {
   step smoke 40 "nvidia-smi,benchmarks/gpu_shapes.py" "$python" -m benchmarks.gpu_shapes --check
   # -vv: each test's name (pyproject.toml has a -q); in processes: what breaks one's device leaves the others theirs
   step tests 45 "nvidia-smi,tests/test_cuda.py" "$python" -m pytest -vv -n 4 -m short --maxfail=20 \
-    -o faulthandler_timeout=30 --junitxml "$out/gpu_tests.xml" tests/test_cuda.py
+    -o faulthandler_timeout=30 --junitxml "$out/gpu_tests.xml" tests/test_cuda.py tests/test_cuda_more.py
 }
 stage_2() { step times 120 "nvidia-smi,benchmarks/gpu_times.py" "$python" -m benchmarks.gpu_times "$out/gpu_times.json"; }
 stage_3() {
@@ -91,7 +91,7 @@ stage_3() {
     --only imae imae_out imae_graph imae_none cross_entropy cross_entropy_compiled cross_entropy_graph \
     cross_entropy_none by_hand by_hand_compiled liger quack quack_at_once copy --output "$out/cuda.json"
   step head 45 "nvidia-smi,benchmarks/linear_head.py" "$python" -m benchmarks.linear_head --device cuda \
-    --out "$out/linear_head_cuda.json"
+    --preset small --dtype bfloat16 --no-memory --out "$out/linear_head_cuda.json"
 }
 stage_4() {
   check memcheck 35 memcheck

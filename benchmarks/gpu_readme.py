@@ -76,7 +76,8 @@ def peers(folder: Path) -> str:
 
 def head(folder: Path) -> str:
     rows = json.loads((folder / "linear_head_cuda.json").read_text())["rows"]
-    return ", ".join(f"{row['of_ours']:.2f}x {row['way']} ({row['shape']})" for row in rows if row["way"] != "ours")
+    others = [row for row in rows if row["way"] != "ours" and "of_ours" in row]  # others have the memory alone
+    return ", ".join(f"{row['of_ours']:.2f}x {row['way']} ({row['shape']}, {row['dtype']})" for row in others)
 
 
 def images(folder: Path) -> str:

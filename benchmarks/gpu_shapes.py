@@ -56,6 +56,14 @@ class Call:
         w = torch.rand(self.shape[1], generator=generator) + 0.5
         return z, y.int().to(device), (w.double() if self.dtype == torch.float64 else w).to(device)
 
+    def amounts(self) -> Tensor | None:
+        """Return probabilities as target, for rows that a warp takes and such as a block takes; most of them 0."""
+        if self.tier not in ("row8", "row128"):
+            return None
+        t = torch.rand(self.shape, generator=torch.Generator().manual_seed(1)).double() ** 4
+        t[t < 0.5] = 0
+        return t / t.sum(1, keepdim=True)
+
 
 CALLS = (
     Call("tile", (5000, 3)),  # many blocks of 128 rows, the last one not full
@@ -105,6 +113,11 @@ def results(call: Call, device: str) -> dict[str, Tensor]:
         upstream = torch.full(loss.shape, 0.5, dtype=loss.dtype).to(device)
         (found[f"gradient of {reduction}"],) = torch.autograd.grad(loss, leaf, upstream)
         found[reduction] = loss.detach()
+    if (t := call.amounts()) is not None:
+        leaf = z.detach().requires_grad_()
+        loss = imae_ext.robust_loss(leaf, t.to(device), imae_ext.IMAE(), weight=w)
+        (found["gradient of amounts"],) = torch.autograd.grad(loss, leaf)
+        found["amounts"] = loss.detach()
     found["p"], found["weight"], *_ = imae_ext.row_stats(z, y, imae_ext.IMAE())
     return found
 
@@ -119,6 +132,11 @@ def expected(call: Call) -> dict[str, Tensor]:
         loss = reference.robust_loss(leaf, y.long(), formula, weight=weight, reduction=reduction)
         (found[f"gradient of {reduction}"],) = torch.autograd.grad(loss, leaf, torch.full_like(loss, 0.5))
         found[reduction] = loss.detach()
+    if (t := call.amounts()) is not None:
+        leaf = z.double().requires_grad_()
+        loss = reference.robust_loss(leaf, t, imae_ext.IMAE(), weight=None if w is None else w.double())
+        (found["gradient of amounts"],) = torch.autograd.grad(loss, leaf)
+        found["amounts"] = loss.detach()
     found["p"], found["weight"], *_ = reference.row_stats(z.double(), y.long(), imae_ext.IMAE())
     return found
 

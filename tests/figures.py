@@ -57,9 +57,7 @@ GOALS = (
     Goal("torch's own sample inputs", tests("tests/test_opinfo.py"), 10),
     Goal("the same bits over 100 runs, any threads", tests("tests/test_contract_precision.py", "-k", "hundred"), 3),
     Goal("nothing leaked over 1,000 calls", tests("tests/test_leaks.py"), 5),
-    Goal(
-        "no report: ASan, UBSan and TSan, kernels emulated", tests("tests/test_simt_kernels.py", "-k", "sanitizers"), 2
-    ),
+    Goal("no report: ASan, UBSan and TSan, kernels emulated", tests("tests/test_simt_rows.py", "-k", "sanitizers"), 2),
     Goal("no report: ASan and UBSan, the extension", ("tests/sanitize.py",), 5000, minutes=20),
 )
 PLANTED = (Goal("planted faults, caught", ("tests/mutation/run.py",), 45, FAULTS, 120),)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
@@ -286,37 +285,3 @@ def test_second_device():
     z, y = torch.randn(50, 10), torch.randint(10, (50,))
     there = imae_ext.imae_loss(z.to("cuda:1"), y.to("cuda:1"))
     torch.testing.assert_close(there.cpu(), imae_ext.imae_loss(z, y))
-
-
-@pytest.mark.parametrize(
-    ("tier", "shape"),
-    [
-        ("cluster", (2**31 // 128256 + 300, 128256)),
-        ("tile", (2**31 // 10 + 300, 10)),
-        ("strided", (2, 128, 2**31 // 256 + 300)),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_more_than_2_to_the_31_elements(tier, shape):
-    """The first rows and the last are what they are on their own, to the bit."""
-    elements = math.prod(shape)
-    assert elements > 2**31
-    torch.cuda.empty_cache()
-    if torch.cuda.mem_get_info()[0] < 3 * 2 * elements:
-        pytest.skip("too little memory")
-
-    def ends(x):
-        """Four rows of the beginning and of the end."""
-        return (x[:1, ..., :4], x[-1:, ..., -4:]) if len(shape) == 3 else (x[:4], x[-4:])
-
-    z = torch.empty(shape, device="cuda", dtype=torch.bfloat16).fill_(0.5)
-    for part in ends(z):
-        part.normal_()
-    y = torch.randint(shape[1], (shape[0], *shape[2:]), device="cuda")
-    _, grad = imae_ext.value_and_grad(z, y, imae_ext.CCE(), reduction="sum")
-    for rows_of_z, rows_of_y, rows_of_grad in zip(ends(z), ends(y), ends(grad), strict=True):
-        _, small = imae_ext.value_and_grad(
-            rows_of_z.contiguous(), rows_of_y.contiguous(), imae_ext.CCE(), reduction="sum"
-        )
-        assert torch.equal(rows_of_grad, small)
-    assert_ran(tier, lambda: imae_ext.value_and_grad(z, y, imae_ext.CCE(), reduction="sum", out=grad))

@@ -98,7 +98,12 @@ def test_readme_has_what_was_measured_and_empty_places_for_the_rest(tmp_path: Pa
         "copy_GB_per_s": 2999.6,
     }
     (tmp_path / "gpu_times.json").write_text(json.dumps({**about, "rows": [row]}))
+    shape = {"shape": "64x16x200", "dtype": "bfloat16"}
+    head = [{**shape, "way": "ours", "of_ours": 1.0}, {**shape, "way": "products", "of_ours": 0.804}]
+    head.append({**shape, "way": "liger", "mb": 3.0})
+    (tmp_path / "linear_head_cuda.json").write_text(json.dumps({"rows": head}))
     lines = gpu_readme.section(tmp_path).splitlines()
+    assert lines[8] == "| linear head: time by ours | 0.80x products (64x16x200, bfloat16) |"
     assert lines[2:7] == [
         "| card | A card; torch 2; commit 0123456789 |",
         f"| {names[1]} | smoke ok, tests FAILED (1) |",

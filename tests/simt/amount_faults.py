@@ -14,7 +14,7 @@ THREAD = "thread"
 FAULTS = (
     Fault("the top class counts among the others", "dense.cuh", "if (k != top.k) some = merge", "some = merge"),
     Fault("lanes disagree on which of two tops it is", "dense.cuh", "(y.z == x.z && y.k < x.k)", "y.z == x.z"),
-    Fault("a NaN is the top class", "dense.cuh", "y.z > x.z ||", "!(y.z <= x.z) ||"),
+    Fault("exponentials relative to the top class", "dense.cuh", "finite_or_zero(top.next)", "finite_or_zero(top.z)"),
     Fault("the top class has no margin of its own", "dense.cuh", "is_top ? u : none", "none"),
     Fault("the plain formula, without the top class apart", "dense.cuh", "(g - b) - p_k * ratio", "g - b"),
     Fault("A with the class's own softmax left in", "dense.cuh", "t_k * (o.a / r_k)", "t_k * o.a"),

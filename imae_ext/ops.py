@@ -26,15 +26,16 @@ from .checks import REDUCTIONS
 from .formulas import Formula, unpack
 
 _op = torch.ops.imae_ext
-_forward = _torch.call_of(_op.forward.default)
-_forward_backward = _torch.call_of(_op.forward_backward.default)
-_forward_backward_out = _torch.call_of(_op.forward_backward_out.default)
-_forward_save = _torch.call_of(_op.forward_save.default)
+_forward = _op.forward.default
+_forward_backward = _op.forward_backward.default
+_eager_forward_backward = _torch.call_of(_forward_backward)  # which torch.compile cannot trace
+_forward_backward_out = _op.forward_backward_out.default
+_forward_save = _op.forward_save.default
 _traced_forward_backward = _op.traced_forward_backward.default
 _traced_forward_save = _op.traced_forward_save.default
-_backward = _torch.call_of(_op.backward.default)
-_scale = _torch.call_of(_op.scale_.default)
-_row_stats = _torch.call_of(_op.row_stats.default)
+_backward = _op.backward.default
+_scale = _op.scale_.default
+_row_stats = _op.row_stats.default
 
 _compiling = torch.compiler.is_compiling
 
@@ -90,7 +91,7 @@ class _OnePass(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, target: Tensor, options: Options) -> Tensor:
         formula, weight, sample_weight, ignore_index, reduction = ctx.options = options
         ctx.save_for_backward(logits, target, weight, sample_weight)
-        loss, grad = _forward_backward(
+        loss, grad = _eager_forward_backward(
             logits, target, formula.packed, weight, sample_weight, ignore_index, REDUCTIONS[reduction]
         )
         hooks = _torch.saving_hooks(False)

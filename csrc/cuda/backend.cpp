@@ -103,7 +103,7 @@ void dense(const Dense& d, const Reduction& r) {
   });
 }
 
-constexpr Backend kBackend = {&cuda_reads_in_place, nullptr, &forward, &backward, &scale, &binary, &dense};
+constexpr Backend kBackend = {&cuda_reads_in_place, nullptr, &forward, &backward, &scale, &binary, &dense, nullptr};
 [[maybe_unused]] const bool added = add_backend(torch::headeronly::DeviceType::CUDA, kBackend);
 
 }  // namespace

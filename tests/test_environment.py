@@ -9,7 +9,6 @@ ROOT = Path(__file__).parents[1]
 # Read where it stands in the source: os.environ.get("X"), os.environ["X"] and getenv("X").
 READ = re.compile(r"""(?:environ(?:\.get|\.pop)?|getenv)\s*[(\[]\s*["'](\w+)["']""")
 OF_OTHERS = {"CXX", "PATH", "PYTEST_XDIST_WORKER", "TMPDIR", "HOME"}  # not ours to describe
-OF_OTHERS |= {"ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"}  # of torch's matrix products
 
 
 def sources() -> list[Path]:

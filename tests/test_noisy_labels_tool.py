@@ -229,30 +229,47 @@ def test_every_command_has_help_and_demo_stays(capsys: Capture) -> None:
         assert "usage: python -m benchmarks.noisy_labels" in capsys.readouterr().out
 
 
-def test_the_plan_for_a_gpu_asks_for_what_there_is(tmp_path: Path) -> None:
+def asked_by(script: str, tmp_path: Path) -> list[list[str]]:
+    """The tool's arguments that a script asks for, each list of them one that the tool takes."""
     python = tmp_path / "python"  # notes its arguments
     python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {tmp_path}/asked\n')
     python.chmod(0o755)
-    command = ["bash", "benchmarks/noisy_labels/cifar10.sh", str(tmp_path), str(python), str(tmp_path / "out")]
+    command = ["bash", f"benchmarks/noisy_labels/{script}", str(tmp_path), str(python), str(tmp_path / "out")]
     subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHON": str(python)}, check=True)
     asked = [line.split() for line in (tmp_path / "asked").read_text().splitlines()]
-    noises = set()
     for words in asked:
         assert words[:2] == ["-m", "benchmarks.noisy_labels"]
         _, given = tool.parse(words[2:])
         rules.check(given)
         if given.run is tool.run_sweep:
-            noises |= {task.title for task in options.tasks_of(given)}
-            assert given.device == "cuda" and all(parse(loss) for loss in given.losses)
+            assert all(parse(loss) for loss in given.losses)
             options.rates_of(given, {loss: loss for loss in given.losses})
+    return asked
+
+
+def noises_of(asked: list[list[str]]) -> set[str]:
+    given = [tool.parse(words[2:])[1] for words in asked if words[2] == "sweep"]
+    return {task.title for each in given for task in options.tasks_of(each)}
+
+
+def test_the_plan_for_a_gpu_asks_for_what_there_is(tmp_path: Path) -> None:
+    asked = asked_by("cifar10.sh", tmp_path)
     assert asked[-1][2] == "report"
-    assert noises == {
+    assert all(words[words.index("--device") + 1] == "cuda" for words in asked if words[2] == "sweep")
+    assert noises_of(asked) == {
         f"cifar10, {noise}, resnet20"
         for noise in (
             *("labels as they are", "40% symmetric noise", "80% symmetric noise", "40% asymmetric noise"),
             "labels worse_label",
         )
     }
+
+
+def test_the_plan_for_a_cpu_asks_for_what_there_is(tmp_path: Path) -> None:
+    asked = asked_by("cifar10_cpu.sh", tmp_path)
+    titles = noises_of(asked)
+    assert len(titles) == 2 and any("40% symmetric noise" in title for title in titles), titles
+    assert any("worse_label" in title for title in titles), titles
 
 
 def test_the_plan_for_a_gpu_keeps_what_is_finished(tmp_path: Path) -> None:

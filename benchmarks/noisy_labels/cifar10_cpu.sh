@@ -7,13 +7,14 @@ set -euo pipefail
 [ $# -ge 2 ] || { sed -n '2,6s/^# //p' "$0"; exit 2; }
 directory=$(realpath "$1") labels=$(realpath "$2") out=${3:-runs/cifar10-cpu}
 cd "$(dirname "$0")/../.."
-common=(--data cifar10 --directory "$directory" --labels "$labels" --limit 10000 --network small --amp
+common=(--data cifar10 --directory "$directory" --limit 10000 --network small --amp
   --epochs "${EPOCHS:-60}" --measure-every 5 --schedule step --weight-decay 1e-4 --processes "${PROCESSES:-2}")
 
 part() { # part NOISE SEEDS LOSS...
-  local noise=$1 seeds=$2
+  local noise=$1 seeds=$2 file=()
   shift 2
-  "${PYTHON:-python3}" -m benchmarks.noisy_labels sweep "${common[@]}" --noises "$noise" --seeds "$seeds" \
+  if [[ $noise == file:* ]]; then file=(--labels "$labels"); fi
+  "${PYTHON:-python3}" -m benchmarks.noisy_labels sweep "${common[@]}" --noises "$noise" "${file[@]}" --seeds "$seeds" \
     --losses "$@" --lr "${rates[@]}" --out "$out"
 }
 

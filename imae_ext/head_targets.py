@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import checks, reference, soft
-from .formulas import unpack
+from . import checks, reference
 
 
 class Inputs(NamedTuple):
@@ -144,8 +143,6 @@ class Amounts(Rows):
     def step(self, at: slice, logits: Tensor, gradient: bool, divisor: bool) -> tuple[Tensor, Tensor | None]:
         """Do it by the kernels for amounts, whose gradient is fresh memory."""
         target, samples = self.target[at].to(self.dtype), self.samples[at]
-        if logits.device.type != "cpu":
-            return self._plain(logits, target, samples, gradient), None
         arguments = logits, target, self.formula, self.weight, samples, 0.0
         values, one = torch.ops.imae_ext.dense_forward(*arguments, 0)
         total = torch.ops.imae_ext.dense_forward(*arguments, 3)[1].double() if divisor else None
@@ -153,13 +150,3 @@ class Amounts(Rows):
             one = torch.ones_like(one)
             logits.copy_(torch.ops.imae_ext.dense_backward(*arguments, one, one))
         return values, total
-
-    def _plain(self, logits: Tensor, target: Tensor, samples: Tensor, gradient: bool) -> Tensor:
-        """Do it where no kernel for amounts is: on a GPU, for a chunk at a time."""
-        with torch.enable_grad():
-            z = logits.detach().clone().requires_grad_(gradient)
-            options = unpack(self.formula), self.weight, samples, 0.0, -100, "none"
-            values = soft.robust_loss(z, target, *options)
-            if gradient:
-                logits.copy_(torch.autograd.grad(values.sum(), z)[0])
-        return values.detach()

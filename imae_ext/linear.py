@@ -106,9 +106,7 @@ def _loss(inputs: Inputs, options: Head) -> Tensor:
         head_ops.check_labels(inputs, options.ignore_index)
     others = any(t is not None and t.requires_grad for t in rest)
     transformed = _torch.transforming() or _torch.in_forward_mode()
-    # the divisor of `normalized` comes from a kernel, which there is for amounts on a CPU alone
-    plain = kind != "cpu" and inputs.target.is_floating_point() and options.reduction == "normalized"
-    if others or transformed or plain or kind == "meta" or not devices.has_kernels(x):
+    if others or transformed or kind == "meta" or not devices.has_kernels(x):
         return head_ops.reference_loss(inputs, options)
     wanted = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (x, head, bias)]
     if torch.compiler.is_compiling():

@@ -23,10 +23,12 @@ _KERNEL = one_pass.kernel_of("dense", _reference, constants=(1, 4))
 
 
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
-    """Compute the loss, differentiable with respect to the logits: by a kernel, or by the reference."""
+    """Compute the loss, differentiable with respect to the logits: by a kernel of a device that has them.
+
+    On meta tensors, which no kernel computes, and for derivatives that none makes, by the reference.
+    """
     formula, weight, sample_weight, label_smoothing, ignore_index, reduction = options
-    by_kernel = isinstance(logits, Tensor) and logits.device.type in ("cpu", "cuda")
-    if not by_kernel or needs_reference(target, weight, sample_weight):
+    if not isinstance(logits, Tensor) or logits.is_meta or needs_reference(target, weight, sample_weight):
         return soft.robust_loss(logits, target, *options)
     if (
         logits.dim() == 2

@@ -66,7 +66,41 @@ def main() -> None:
             assert torch.allclose(loss.values[:5], wanted, rtol=1e-5, atol=1e-6)
             assert torch.allclose(grad.values[:5].float(), on_cpu.grad.float(), rtol=1e-2, atol=1e-6)
             assert loss.values[5].isnan() and grad.values[5].isnan().all()  # a label out of range, and nobody looked
+    for name, call in CALLS.items():
+        held(name, call)
     print("all right on", NAME)
+
+
+# The other losses of logits z and labels y, each of a device without kernels; `put` brings other tensors there.
+CALLS = {
+    "probabilities": lambda z, y, put: imae_ext.robust_loss(z, put(AMOUNTS), imae_ext.GCE(), reduction="normalized"),
+    "smoothed labels": lambda z, y, put: imae_ext.robust_loss(z, y, imae_ext.IMAE(), label_smoothing=0.1),
+    "two labels": lambda z, y, put: imae_ext.mixed_loss(z, y, y.roll(1), 0.7, imae_ext.IMAE()),
+    "yes or no": lambda z, y, put: imae_ext.binary_robust_loss(z, put(AMOUNTS), imae_ext.IMAE()),
+    "head": lambda z, y, put: imae_ext.linear_robust_loss(z, put(HEAD), y, imae_ext.IMAE()),
+    "head, probabilities": lambda z, y, put: imae_ext.linear_robust_loss(
+        z, put(HEAD), put(AMOUNTS), imae_ext.GCE(), reduction="normalized"
+    ),
+    "head, two labels": lambda z, y, put: imae_ext.linear_robust_loss(
+        z, put(HEAD), y, imae_ext.IMAE(), other=y.roll(1), lam=0.7
+    ),
+    "log-probabilities": lambda z, y, put: imae_ext.robust_loss_from_nll(z.logsumexp(1), imae_ext.GCE(), target=y),
+    "statistics": lambda z, y, put: imae_ext.row_stats(z, y, imae_ext.IMAE(), entropy=True).entropy.sum(),
+}
+AMOUNTS, HEAD = torch.rand(6, 5), torch.randn(5, 5)
+
+
+def held(name: str, call: object) -> None:
+    """Hold a loss there, and its gradient, to what they are on the CPU."""
+    logits, target = torch.randn(6, 5).abs(), torch.tensor([0, 4, 1, 2, 3, 3])
+    on_cpu, there = logits.clone().requires_grad_(), OnDevice(logits.clone()).requires_grad_()
+    wanted = call(on_cpu, target, lambda x: x)
+    with NewTensorsOnDevice():
+        loss = call(there, OnDevice(target), OnDevice)
+        (grad,) = torch.autograd.grad(loss, there)
+    assert loss.device.type == grad.device.type == NAME, name
+    assert torch.allclose(loss.values, wanted, rtol=1e-5, atol=1e-6), name
+    assert torch.allclose(grad.values, torch.autograd.grad(wanted, on_cpu)[0], rtol=1e-4, atol=1e-6), name
 
 
 main()

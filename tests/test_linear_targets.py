@@ -114,18 +114,6 @@ def test_where_no_one_may_wait_the_rows_stay(monkeypatch, kind, reduction):
     assert_alike(results(linear_robust_loss, inputs, target, GCE(0.7), **more), wanted, 1e-12)
 
 
-def test_amounts_where_no_kernel_for_them_is(monkeypatch):
-    """As on a GPU: plain torch, for a chunk at a time."""
-    inputs, target, given = tensors()[0], shares(), weights()
-    wanted = results(whole, inputs, target, FORMULA, **given)
-
-    def step(self, at: slice, logits: Tensor, gradient: bool, divisor: bool):
-        return self._plain(logits, self.target[at], self.samples[at], gradient), None
-
-    monkeypatch.setattr("imae_ext.head_targets.Amounts.step", step)
-    assert_alike(results(linear_robust_loss, inputs, target, FORMULA, chunk=8, **given), wanted, 1e-10)
-
-
 @by_reduction
 def test_gradcheck_and_second_derivatives(reduction):
     (x, head, bias), target = tensors(9, 3, 5)

@@ -84,4 +84,32 @@ ANYWHERE = (
         "kernels of an older GPU are taken for the present one's",
         PLAIN,
     ),
+    Fault(
+        "imae_ext/functional.py",
+        "    if devices.has_kernels(logits):\n        return soft_ops",
+        "    if compiled:\n        return soft_ops",
+        "probabilities go to kernels that are switched off",
+        PLAIN,
+    ),
+    Fault(
+        "imae_ext/mixed.py",
+        "if devices.has_kernels(logits):",
+        "if compiled:",
+        "two labels go to kernels that are switched off",
+        PLAIN,
+    ),
+    Fault(
+        "imae_ext/binary.py",
+        "if devices.has_kernels(logits):",
+        "if compiled:",
+        "binary losses go to kernels that are switched off",
+        PLAIN,
+    ),
+    Fault(
+        "imae_ext/linear.py",
+        " or not devices.has_kernels(x)",
+        "",
+        "a head goes to kernels that are switched off",
+        PLAIN,
+    ),
 )

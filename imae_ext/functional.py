@@ -57,8 +57,9 @@ def robust_loss(
       reduction: ``"none"``; ``"sum"``; ``"mean"``, over the rows that are not ignored, or over their weights;
         ``"normalized"``, the sum divided by the sum of the example weights (times the rows' weights), the divisor
         held constant: the derivative normalisation of the IMAE authors. Formulas of p_y alone only. NaN where all
-        weights are 0, as MAE's of perfect fits are. With probabilities a mean is over all rows, or over their sample
-        weights, and the example weight of a row is that of its labels, each by its amount.
+        weights are 0, as MAE's of perfect fits are; where they sum to less than 1e-31 (float64: 1e-292), as those of
+        a steep formula may, there are no digits left: NaN, infinite or inexact. With probabilities a mean is over all
+        rows, or over their sample weights, and the example weight of a row is that of its labels, each by its amount.
 
     Returns:
       The loss: a scalar, or for ``"none"`` of the target's shape. float64 for float64 logits, else float32.

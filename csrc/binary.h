@@ -6,7 +6,7 @@
 #pragma once
 #include <cstdint>
 
-#include "formulas.h"
+#include "combination.h"
 #include "prepare.h"
 #include "rows.h"
 

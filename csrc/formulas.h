@@ -16,12 +16,8 @@
 //
 // M is the arithmetic: M::Real is float or double on a device and a vector of rows on a CPU; M::Scalar its element.
 #pragma once
-
-#if defined(__CUDACC__)
-#define IMAE_HD __host__ __device__ __forceinline__
-#else
-#define IMAE_HD inline __attribute__((always_inline))
-#endif
+#include "arithmetic.h"
+#include "steps.h"
 
 namespace imae {
 
@@ -80,13 +76,6 @@ inline constexpr FormulaInfo kFormulas[kFormulaCount] = {
     {"NCE", true},
 };
 
-constexpr int kMaxTerms = 4;    // of a combination
-constexpr int kMaxUpper = 40;   // Chebyshev coefficients: enough for 1e-12,
-constexpr int kMaxLower = 128;  // over all of the parameters' ranges
-// Of all terms together. One DM takes up to 165, so that any two fit; three that do not are refused. The pool is passed
-// at every launch on a GPU, where the classic limit of all parameters is 4096 bytes.
-constexpr int kSeriesPool = 336;
-
 // B(u) = integral over t from u to infinity of expm1(beta p^lambd r): the bounded part of IMAE's and DM's value.
 // Both halves are Chebyshev series, fitted by prepare.cpp, of a mean of the positive integrand; the upper one of that
 // less its limit for r = 0, which is all that counts for a good fit:
@@ -108,103 +97,6 @@ struct Term {
   S constant = 0;  // AGCE: (a + 1)^q. AUL: a - 1
   Expansion<S> bounded;
 };
-
-// A linear combination of formulas, prepared by prepare.cpp.
-template <class S>
-struct Combination {
-  int term_count = 0;
-  bool needs_all_logits = false;
-  Term<S> term[kMaxTerms];
-  S pool[kSeriesPool] = {};
-};
-
-// Step 1: what a sweep over a row found. `shift` is what was subtracted from the logits before their exponentials: the
-// others' maximum, or another logit of about that size. It is finite, or else NaN.
-template <class R>
-struct Statistics {
-  R shift;
-  R sum_exp;  // of exp(z_j - shift) over the others
-  R sum;      // of z_j - shift over the others; only where a formula needs all logits
-  R z_y;
-};
-
-// Step 3: dL/dz_j = a exp(z_j - shift) + b, dL/dz_y = g_y.
-template <class R>
-struct Coefficients {
-  R shift, a, b, g_y;
-};
-constexpr int kCoefficients = 4;  // numbers that are saved of a row
-
-template <class M>
-struct Row {
-  using R = typename M::Real;
-  R u, p, r;
-  R odds;      // exp(-|u|)
-  R nlp, nlr;  // -log p = softplus(-u), -log r = softplus(u)
-  R rest;      // sum over the others of -log p_j; only where a formula needs all logits
-  typename M::Scalar C;
-};
-
-// What a formula of the margin gives.
-template <class M>
-struct OfMargin {
-  using R = typename M::Real;
-  R value, slope, example_weight;
-  IMAE_HD OfMargin(R value, R slope) : value(value), slope(slope), example_weight(slope + slope) {}
-  IMAE_HD OfMargin(R value, R slope, R weight) : value(value), slope(slope), example_weight(weight) {}
-};
-
-// Step 2: what any formula gives. a is that of q_j, until evaluate() makes it that of exp(z_j - shift).
-template <class M>
-struct Outcome {
-  typename M::Real value, a, b, g_y, example_weight;
-  typename M::Real p;  // p_y, set by evaluate
-};
-
-// x^q from -log x, with 0^0 = 1
-template <class M>
-IMAE_HD typename M::Real power(typename M::Real neg_log_x, typename M::Scalar q) {
-  return q == 0 ? M::set(1) : M::exp(-q * neg_log_x);
-}
-
-// (1 - exp(-q x)) / q of x >= 0, which is x where q x is small
-template <class M>
-IMAE_HD typename M::Real saturating(typename M::Real x, typename M::Scalar q) {
-  using S = typename M::Scalar;
-  const auto y = q * x;
-  return M::select(y >= M::set(sizeof(S) == 4 ? S(1e-8) : S(1e-16)), -M::expm1(-y) / q, x);
-}
-
-// a product that is 0 where x is 0, whatever y is
-template <class M>
-IMAE_HD typename M::Real product(typename M::Real x, typename M::Real y) {
-  return M::select(x == M::set(0), M::set(0), x * y);
-}
-
-template <class M>
-IMAE_HD typename M::Real chebyshev(const typename M::Scalar* c, int n, typename M::Real x) {
-  typename M::Real b1 = M::set(0), b2 = M::set(0), twice = x + x;
-  for (int k = n - 1; k > 0; --k) {
-    const typename M::Real b = twice * b1 - b2 + c[k];
-    b2 = b1;
-    b1 = b;
-  }
-  return x * b1 - b2 + c[0];
-}
-
-template <class M>
-IMAE_HD Row<M> row_of_margin(typename M::Real u) {
-  using S = typename M::Scalar;
-  const auto e = M::exp(-M::abs(u)), big = S(1) / (S(1) + e), small = e * big, l = M::log1p(e);
-  Row<M> x;
-  x.u = u;
-  x.odds = e;
-  x.p = M::select(u >= M::set(0), big, small);
-  x.r = M::select(u >= M::set(0), small, big);
-  x.nlp = M::max(-u, M::set(0)) + l;
-  x.nlr = M::max(u, M::set(0)) + l;
-  return x;
-}
 
 // ---- formulas of the margin
 // --------------------------------------------------------------------------------------------
@@ -352,7 +244,8 @@ IMAE_HD Outcome<M> nce(const Row<M>& x) {
   return o;
 }
 
-// ---- the combination ------------------------------------------------------------------------------------------------
+// ---- all of them
+// --------------------------------------------------------------------------------------------
 
 template <class M>
 IMAE_HD Outcome<M> outcome(const OfMargin<M>& o) {
@@ -385,50 +278,6 @@ IMAE_HD Outcome<M> formula(const Row<M>& x, const Term<typename M::Scalar>& t, c
   }
   const auto nan = M::set(0) * M::set(M::infinity());  // never: prepare.cpp knows which formulas need all logits
   return {nan, nan, nan, nan, nan, nan};
-}
-
-// All terms at a row, of which everything is known that formulas see.
-template <class M, bool kAllLogits = true>
-IMAE_HD Outcome<M> combine(const Combination<typename M::Scalar>& combination, const Row<M>& x) {
-  const auto zero = M::set(0);
-  Outcome<M> total{zero, zero, zero, zero, zero, x.p};
-  for (int i = 0; i < combination.term_count; ++i) {
-    const auto& t = combination.term[i];
-    const Outcome<M> o = formula<M, kAllLogits>(x, t, combination.pool);
-    total.value = total.value + t.coefficient * o.value;
-    total.a = total.a + t.coefficient * o.a;
-    total.b = total.b + t.coefficient * o.b;
-    total.g_y = total.g_y + t.coefficient * o.g_y;
-    total.example_weight = total.example_weight + t.coefficient * o.example_weight;
-  }
-  return total;
-}
-
-// The formula step: the row's value, and its gradient's coefficients a, b and g_y.
-template <class M, bool kAllLogits = true>
-IMAE_HD Outcome<M> evaluate(const Combination<typename M::Scalar>& combination, const Statistics<typename M::Real>& row,
-                            typename M::Scalar C) {
-  using S = typename M::Scalar;
-  const auto zero = M::set(0), infinity = M::set(M::infinity());
-  const auto none = row.sum_exp == zero;  // C = 1, or all others at -infinity
-  const auto log_sum = M::log(row.sum_exp);
-  auto u = (row.z_y - row.shift) - log_sum;
-  u = M::select(row.z_y == infinity, row.z_y - row.z_y, u);  // NaN, as softmax has it
-  Row<M> x = row_of_margin<M>(u);
-  x.C = C;
-  if (combination.needs_all_logits) {
-    x.rest = (C - S(1)) * (x.nlr + log_sum) - row.sum;
-    x.rest = M::select(none, C == S(1) ? zero : infinity, x.rest);
-  }
-  Outcome<M> total = combine<M, kAllLogits>(combination, x);
-  total.a = M::select(none, zero, total.a / row.sum_exp);
-  // NaN anywhere in the row, or an infinity that softmax cannot place: the whole row is NaN
-  const auto known = u == u;
-  total.value = M::select(known, total.value, u);
-  total.a = M::select(known, total.a, u);
-  total.b = M::select(known, total.b, u);
-  total.g_y = M::select(known, total.g_y, u);
-  return total;
 }
 
 }  // namespace imae

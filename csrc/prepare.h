@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "formulas.h"
+#include "combination.h"
 
 namespace imae {
 

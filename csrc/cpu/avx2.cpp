@@ -10,7 +10,7 @@
 #define IMAE_F16C
 #define IMAE_ISA avx2
 #define IMAE_VECTOR_BYTES 32
-#include "walk.h"
+#include "kernels.h"
 
 namespace imae {
 extern const CpuKernels avx2_kernels;

@@ -10,7 +10,7 @@
 #define IMAE_F16C
 #define IMAE_ISA avx512
 #define IMAE_VECTOR_BYTES 64
-#include "walk.h"
+#include "kernels.h"
 
 namespace imae {
 extern const CpuKernels avx512_kernels;

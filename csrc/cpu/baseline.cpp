@@ -3,7 +3,7 @@
 
 #define IMAE_ISA baseline
 #define IMAE_VECTOR_BYTES 16
-#include "walk.h"
+#include "kernels.h"
 
 namespace imae {
 extern const CpuKernels baseline_kernels;

@@ -1,6 +1,6 @@
 // The formula step of a CPU: one copy for all element types, for the formulas are most of the code.
 #pragma once
-#include "../formulas.h"
+#include "../combination.h"
 #include "../rows.h"
 #include "isa.h"
 #include "simd.h"

@@ -1,7 +1,7 @@
 // How the rows are divided: a group fills the lanes of a vector, a block takes some groups through every step together.
 #pragma once
-#include "../formulas.h"
 #include "../rows.h"
+#include "../steps.h"
 #include "elements.h"
 #include "isa.h"
 #include "simd.h"

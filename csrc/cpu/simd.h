@@ -1,4 +1,4 @@
-// Vectors of the instruction set that a file is compiled for, and the arithmetic that formulas.h asks for.
+// Vectors of the instruction set that a file is compiled for, and the arithmetic that arithmetic.h asks for.
 // They are the compiler's own vector types, so that one source serves AVX-512, AVX2, SSE2 and NEON.
 #pragma once
 #include "isa.h"
@@ -45,7 +45,7 @@ struct Simd<double> {
   static constexpr int kExpTerms = 13, kLogTerms = 11;
 };
 
-// The M of formulas.h: a Real holds one value for each of kLanes rows.
+// The M of arithmetic.h: a Real holds one value for each of kLanes rows.
 template <class S>
 struct Vector : Simd<S> {
   using typename Simd<S>::Int;

@@ -1,4 +1,4 @@
-// The arithmetic of one CUDA thread: the M of formulas.h, and the exponential of the sweeps.
+// The arithmetic of one CUDA thread: the M of arithmetic.h, and the exponential of the sweeps.
 #pragma once
 #ifdef SIMT_EMULATOR
 #define IMAE_DYNAMIC_SHARED(name) SIMT_DYNAMIC_SHARED(name)

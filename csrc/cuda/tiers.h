@@ -11,7 +11,7 @@
 //   jobs.h             what all kernels do with a row: Forward evaluates its statistics, Backward reads coefficients
 //   reduce.h           sums over lanes, warps, blocks and the grid, in a fixed order
 //   packs.h            element types, and 16-byte packs of them
-//   device.h           the arithmetic that formulas.h asks for
+//   device.h           the arithmetic that arithmetic.h asks for
 //   binary.cuh         a logit for each yes or no
 //   dense.cuh          targets with an amount of every class
 //   small.cuh          mean's divisor; the scaling of a finished gradient

@@ -7,7 +7,7 @@ from fault import SHAPES, VALUES, Fault
 FORMULAS = (
     Fault("csrc/formulas.h", "return {x.nlp, x.r};", "return {x.nlp, x.p};", "CCE pulls by p, not 1 - p", VALUES),
     Fault(
-        "csrc/formulas.h",
+        "csrc/steps.h",
         "x.p = M::select(u >= M::set(0), big, small);\n  x.r = M::select(u >= M::set(0), small, big);",
         "x.p = M::select(u >= M::set(0), big, small);\n  x.r = S(1) - x.p;",
         "1 - p_y by subtraction: 0 for a fitted row",
@@ -21,14 +21,14 @@ FORMULAS = (
         VALUES,
     ),
     Fault(
-        "csrc/formulas.h",
+        "csrc/combination.h",
         "total.b = total.b + t.coefficient * o.b;",
         "total.b = total.b + o.b;",
         "a combination's coefficient left out of one part",
         ("test_case_table.py",),
     ),
     Fault(
-        "csrc/formulas.h",
+        "csrc/combination.h",
         "u = M::select(row.z_y == infinity, row.z_y - row.z_y, u);",
         "",
         "an infinite label logit is a perfect fit instead of NaN",
@@ -63,7 +63,7 @@ FORMULAS = (
         ("test_contract_refusals.py", "test_case_table.py"),
     ),
     Fault(
-        "csrc/formulas.h",
+        "csrc/arithmetic.h",
         "M::select(y >= M::set(sizeof(S) == 4 ? S(1e-8) : S(1e-16)), -M::expm1(-y) / q, x)",
         "-M::expm1(-y) / q",
         "a power so small that float32 takes it for 0",

@@ -69,7 +69,7 @@ SHIPPED = (
         VALUES,
     ),
     Fault(
-        "csrc/formulas.h",
+        "csrc/combination.h",
         "auto u = (row.z_y - row.shift) - log_sum;",
         "auto u = row.z_y - (row.shift + log_sum);",
         "the margin from max + log sum: wrong at a large offset",
@@ -97,7 +97,7 @@ SHIPPED = (
         AUTOGRAD,
     ),
     Fault(
-        "csrc/cpu/walk.h",
+        "csrc/cpu/passes.h",
         "[b.grad_output_is_scalar ? 0 : i]",
         "[0]",
         "grad_output taken for a scalar under reduction none",
@@ -125,7 +125,7 @@ SHIPPED = (
         AUTOGRAD,
     ),
     Fault(
-        "csrc/cpu/walk.h",
+        "csrc/cpu/passes.h",
         "for (int l = g.begin; to && l < g.end; ++l) static_cast<S*>(to)[g.first + l] = x[l];",
         "for (int l = g.begin; to && l < g.end; ++l)\n      if (y.live(l)) static_cast<S*>(to)[g.first + l] = x[l];",
         "the loss of ignored rows left uninitialised",

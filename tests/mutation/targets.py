@@ -256,7 +256,7 @@ TARGETS = (
         MIXED,
     ),
     Fault(
-        "csrc/cpu/mixed.h",
+        "csrc/cpu/sweeps.h",
         "(s.a != 0) & (s.b != 0)",
         "s.a != 0",
         "the other label is counted twice",

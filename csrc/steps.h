@@ -1,0 +1,64 @@
+// What the three steps of a loss hand to one another, of a row. M is the arithmetic (arithmetic.h).
+#pragma once
+#include "arithmetic.h"
+
+namespace imae {
+
+// Step 1: what a sweep over a row found. `shift` is what was subtracted from the logits before their exponentials: the
+// others' maximum, or another logit of about that size. It is finite, or else NaN.
+template <class R>
+struct Statistics {
+  R shift;
+  R sum_exp;  // of exp(z_j - shift) over the others
+  R sum;      // of z_j - shift over the others; only where a formula needs all logits
+  R z_y;
+};
+
+// Step 3: dL/dz_j = a exp(z_j - shift) + b, dL/dz_y = g_y.
+template <class R>
+struct Coefficients {
+  R shift, a, b, g_y;
+};
+constexpr int kCoefficients = 4;  // numbers that are saved of a row
+
+template <class M>
+struct Row {
+  using R = typename M::Real;
+  R u, p, r;
+  R odds;      // exp(-|u|)
+  R nlp, nlr;  // -log p = softplus(-u), -log r = softplus(u)
+  R rest;      // sum over the others of -log p_j; only where a formula needs all logits
+  typename M::Scalar C;
+};
+
+// What a formula of the margin gives.
+template <class M>
+struct OfMargin {
+  using R = typename M::Real;
+  R value, slope, example_weight;
+  IMAE_HD OfMargin(R value, R slope) : value(value), slope(slope), example_weight(slope + slope) {}
+  IMAE_HD OfMargin(R value, R slope, R weight) : value(value), slope(slope), example_weight(weight) {}
+};
+
+// Step 2: what any formula gives. a is that of q_j, until evaluate() makes it that of exp(z_j - shift).
+template <class M>
+struct Outcome {
+  typename M::Real value, a, b, g_y, example_weight;
+  typename M::Real p;  // p_y, set by evaluate
+};
+
+template <class M>
+IMAE_HD Row<M> row_of_margin(typename M::Real u) {
+  using S = typename M::Scalar;
+  const auto e = M::exp(-M::abs(u)), big = S(1) / (S(1) + e), small = e * big, l = M::log1p(e);
+  Row<M> x;
+  x.u = u;
+  x.odds = e;
+  x.p = M::select(u >= M::set(0), big, small);
+  x.r = M::select(u >= M::set(0), small, big);
+  x.nlp = M::max(-u, M::set(0)) + l;
+  x.nlr = M::max(u, M::set(0)) + l;
+  return x;
+}
+
+}  // namespace imae

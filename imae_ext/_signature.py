@@ -7,11 +7,14 @@ import inspect
 import re
 from collections.abc import Callable
 from inspect import Parameter
-from typing import Any, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from torch import Tensor
 
 from . import hints
+
+if TYPE_CHECKING:
+    from .distributed.groups import Group
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +27,7 @@ class Options(TypedDict, total=False):
     label_smoothing: float
     ignore_index: int
     reduction: str
+    group: Group
 
 
 class ModuleOptions(TypedDict, total=False):
@@ -33,6 +37,7 @@ class ModuleOptions(TypedDict, total=False):
     label_smoothing: float
     ignore_index: int
     reduction: str
+    group: Group
 
 
 def explained(function: F) -> F:

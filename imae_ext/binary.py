@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from torch import Tensor, nn
 
-from . import binary_checks, checks, devices, reference
+from . import _torch, binary_checks, checks, devices, reference
 from ._extension import compiled
 from ._signature import explained
+from .distributed import groups
+from .distributed.signature import Said
 from .formulas import Formula
 
 if compiled:
     from ._operators import binary_ops
+
+if TYPE_CHECKING:
+    from .distributed.groups import Group
 
 
 @explained
@@ -24,6 +31,7 @@ def binary_robust_loss(
     sample_weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
+    group: Group = None,
 ) -> Tensor:
     """Compute any loss of the family for single logits: ``pos_weight t L(x) + (1 - t) L(-x)``.
 
@@ -44,6 +52,7 @@ def binary_robust_loss(
       reduction: ``"none"``; ``"sum"``; ``"mean"``, over the elements that count, or over their sample weights (not
         over ``weight``, as in torch); ``"normalized"``, the sum divided by that of the example weights times all
         weights, the divisor held constant. Formulas of p_y alone only.
+      group: as in :func:`robust_loss`.
 
     Returns:
       The loss: a scalar, or for ``"none"`` of the logits' shape. float64 for float64 logits, else float32.
@@ -68,6 +77,8 @@ def binary_robust_loss(
       Lin et al. 2017, Focal Loss for Dense Object Detection: the weights of torchvision's loss.
     """
     options = (formula, weight, pos_weight, sample_weight, ignore_index, reduction)
+    if group is not None:
+        return _of_group(logits, target, options, group)
     if devices.has_kernels(logits):
         return binary_ops.loss(logits, target, options)
     return reference.binary_robust_loss(
@@ -82,6 +93,35 @@ def binary_robust_loss(
     )
 
 
+def _of_group(logits: Tensor, target: Tensor, options: tuple[Any, ...], group: Any) -> Tensor:
+    """Compute the loss of the elements of several processes."""
+    formula, weight, pos_weight, sample_weight, ignore_index, reduction = options
+    binary_checks.check_binary(logits, target, options)
+    if target.device.type == "cpu" and _torch.has_values(target):
+        binary_checks.check_amounts(target, ignore_index)
+    weights = weight is not None, sample_weight is not None
+    said = Said("binary_robust_loss", formula, logits.dtype, reduction, int(ignore_index), -1, -1, 0.0, *weights)
+
+    def call(by: Tensor | None, reduction: str) -> Tensor:
+        return binary_robust_loss(
+            logits,
+            target,
+            formula,
+            weight=by,
+            pos_weight=pos_weight,
+            sample_weight=sample_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
+
+    def divisor() -> Tensor:
+        if devices.has_kernels(logits):
+            return binary_ops.divisor(logits, target, options)
+        return reference.binary_parts(logits, target, options)[1]()
+
+    return groups.loss(group, reduction, said, divisor, weight, (), call)
+
+
 class BinaryRobustLoss(nn.Module):
     """:func:`imae_ext.binary_robust_loss` as a module, drop-in for torch.nn.BCEWithLogitsLoss.
 
@@ -91,6 +131,7 @@ class BinaryRobustLoss(nn.Module):
       pos_weight: likewise, most often ``(C,)``.
       ignore_index: the target of elements that do not count.
       reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
+      group: of processes, as :func:`robust_loss` has it.
 
     Example:
       >>> import torch
@@ -111,6 +152,7 @@ class BinaryRobustLoss(nn.Module):
         pos_weight: Tensor | None = None,
         ignore_index: int = -100,
         reduction: str = "mean",
+        group: Group = None,
     ) -> None:
         super().__init__()
         checks.check_options(formula, reduction, ignore_index)
@@ -120,6 +162,7 @@ class BinaryRobustLoss(nn.Module):
         self.formula = formula
         self.ignore_index = int(ignore_index)
         self.reduction = reduction
+        self.group = group
 
     @explained
     def forward(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
@@ -133,6 +176,7 @@ class BinaryRobustLoss(nn.Module):
             sample_weight=sample_weight,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
+            group=self.group,
         )
 
     def extra_repr(self) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import binary_checks, one_pass, reference
+from .checks import REDUCTIONS
 from .formulas import Formula, unpack
 from .ops import needs_reference
 
@@ -53,16 +54,31 @@ def _spread(weight: Weights, shape: torch.Size) -> Weights:
 
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     """Compute the loss, differentiable with respect to the logits."""
-    formula, weight, pos_weight, sample_weight, ignore_index, reduction = options
+    *_, reduction = options
     binary_checks.check_binary(logits, target, options)
-    if needs_reference(target, weight, pos_weight, sample_weight):
+    if needs_reference(target, *options[1:4]):
         return _loss(logits, target, options)
+    target, *inputs = _inputs(logits, target, options)
+    try:
+        return one_pass.loss(_KERNEL, logits, (target, *inputs), reduction)
+    except RuntimeError:
+        binary_checks.check_amounts(target, options[4])
+        raise
+
+
+def divisor(logits: Tensor, target: Tensor, options: Options) -> Tensor:
+    """Return what `mean` or `normalized` divides by; differentiable by the weights."""
+    if needs_reference(target, *options[1:4]):
+        return reference.binary_parts(logits, target, options)[1]()
+    with torch.no_grad():
+        return _KERNEL.forward(logits.detach(), *_inputs(logits, target, options), REDUCTIONS[options[-1]])[1]
+
+
+def _inputs(logits: Tensor, target: Tensor, options: Options) -> tuple[Any, ...]:
+    """Return what the operators take after the logits."""
+    formula, weight, pos_weight, sample_weight, ignore_index, _ = options
     if target.dtype in (torch.int8, torch.int16):
         target = target.int()
     of_rows = binary_checks.of_rows(sample_weight, logits)
     weights = [_spread(each, logits.shape) for each in (weight, pos_weight, of_rows)]
-    try:
-        return one_pass.loss(_KERNEL, logits, (target, formula.packed, *weights, ignore_index), reduction)
-    except RuntimeError:
-        binary_checks.check_amounts(target, ignore_index)
-        raise
+    return target, formula.packed, *weights, ignore_index

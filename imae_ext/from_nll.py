@@ -8,6 +8,7 @@ a formula of ``p_y`` needs.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,8 +16,13 @@ from torch import Tensor
 from . import _torch
 from ._signature import explained
 from .checks import FLOATS, check_options, check_sample_weight, check_weight, not_ignored
+from .distributed import groups
+from .distributed.signature import Said
 from .formulas import DM, IMAE, Focal, Formula, SingleFormula
 from .reference import VALUE, Row, _example_weight, _weighted, row_weights
+
+if TYPE_CHECKING:
+    from .distributed.groups import Group
 
 LEAST_EPS = 1e-3  # of IMAE and DM, for a nll that is not float64
 ROUNDING = -1e-3  # a nll from here to 0 is one of 0, rounded
@@ -138,6 +144,7 @@ def robust_loss_from_nll(
     sample_weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
+    group: Group = None,
 ) -> Tensor:
     """Compute a loss from each row's ``-log p_y``, as a head that never holds all logits returns it.
 
@@ -157,6 +164,7 @@ def robust_loss_from_nll(
       sample_weight: of nll's shape; each row is multiplied by it.
       ignore_index: rows with this label have value 0 and gradient 0. Without a target all rows count.
       reduction: as in :func:`robust_loss`.
+      group: as in :func:`robust_loss`.
 
     Returns:
       The loss: a scalar, or for ``"none"`` of nll's shape. float64 for a float64 nll, else float32.
@@ -193,12 +201,23 @@ def robust_loss_from_nll(
     known = (x >= ROUNDING) & ((flat >= 0) & (flat < (2**31 if weight is None else len(weight))) | ~live)
     x = (x - torch.where(x < 0, x, 0.0).detach()) * torch.where(known, 1.0, torch.nan).to(dtype)
     values = torch.where(live, _weighted(_value(formula, x), w), 0.0)
+
+    def divisor() -> Tensor:
+        if reduction == "mean":
+            return w.sum()
+        rows = RowsOfNll(x.detach())
+        example = _example_weight(formula, Row(rows.u, torch.zeros_like(x), 2))
+        return torch.where(live, _weighted(example, w), 0.0).sum()
+
+    if group is not None:
+        weights = weight is not None, sample_weight is not None
+        said = Said("robust_loss_from_nll", formula, nll.dtype, reduction, ignore_index, -1, -1, 0.0, *weights)
+
+        def of_rows(by: Tensor | None, reduction: str) -> Tensor:
+            weighed = values if by is None else torch.where(live & (w != 0), values * by, 0.0)
+            return weighed.reshape(nll.shape) if reduction == "none" else weighed.sum()
+
+        return groups.loss(group, reduction, said, divisor, None, (), of_rows)
     if reduction == "none":
         return values.reshape(nll.shape)
-    if reduction == "sum":
-        return values.sum()
-    if reduction == "mean":
-        return values.sum() / w.sum()
-    rows = RowsOfNll(x.detach())
-    example = _example_weight(formula, Row(rows.u, torch.zeros_like(x), 2))
-    return values.sum() / torch.where(live, _weighted(example, w), 0.0).sum()
+    return values.sum() if reduction == "sum" else values.sum() / divisor()

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from . import checks, devices, out_checks, plain, soft
 from ._extension import compiled
 from ._signature import explained
+from .distributed import rows
 from .distribution import statistics
 from .formulas import CCE, Formula
 from .stats import RowStats
 
 if compiled:
     from ._operators import ops, soft_ops
+
+if TYPE_CHECKING:
+    from .distributed.groups import Group
 
 
 def _soft(
@@ -36,6 +42,7 @@ def robust_loss(
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
     reduction: str = "mean",
+    group: Group = None,
 ) -> Tensor:
     """Compute any loss of the family, and its gradient, in one pass over the logits.
 
@@ -60,6 +67,10 @@ def robust_loss(
         weights are 0, as MAE's of perfect fits are; where they sum to less than 1e-31 (float64: 1e-292), as those of
         a steep formula may, there are no digits left: NaN, infinite or inexact. With probabilities a mean is over all
         rows, or over their sample weights, and the example weight of a row is that of its labels, each by its amount.
+      group: the processes that a mean is taken over: None, this one alone; a ProcessGroup of torch.distributed, or
+        ``"world"``, all of them. Then ``"mean"`` and ``"normalized"`` give the group's value on every process, and a
+        gradient that becomes the whole group's when it is averaged over it, as DDP and FSDP do; ``"none"`` and
+        ``"sum"`` do not communicate. Every process of the group has to make the call.
 
     Returns:
       The loss: a scalar, or for ``"none"`` of the target's shape. float64 for float64 logits, else float32.
@@ -81,6 +92,9 @@ def robust_loss(
     Differs from F.cross_entropy: NaN in an ignored row stays out of the gradient, so does NaN or an infinity in a row
     whose class has weight 0 (there F.cross_entropy's loss is NaN, too), and half-precision logits give a float32 loss.
     """
+    if group is not None:
+        given = (formula, weight, sample_weight, label_smoothing, ignore_index, reduction)
+        return rows.loss(robust_loss, logits, target, given, group)
     if label_smoothing != 0 or soft.is_meant(logits, target):
         return _soft(logits, target, (formula, weight, sample_weight, label_smoothing, ignore_index, reduction))
     options = (formula, weight, sample_weight, ignore_index, reduction)
@@ -100,6 +114,7 @@ def value_and_grad(
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
     reduction: str = "mean",
+    group: Group = None,
     out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute the loss and its gradient at once, outside autograd: go on with ``logits.backward(grad)``.
@@ -116,6 +131,7 @@ def value_and_grad(
       label_smoothing: as in :func:`robust_loss`.
       ignore_index: as in :func:`robust_loss`.
       reduction: as in :func:`robust_loss`; for ``"none"``, each row's own gradient.
+      group: as in :func:`robust_loss`.
       out: like the logits; where to write the gradient. Reusing one saves a large allocation in every step. It
         shares no memory with the logits, which compiled code cannot check, and requires no gradient.
 
@@ -135,7 +151,7 @@ def value_and_grad(
       tensor([[-0.1192,  0.1192]])
     """
     options = (formula, weight, sample_weight, ignore_index, reduction)
-    if label_smoothing == 0 and not soft.is_meant(logits, target):
+    if group is None and label_smoothing == 0 and not soft.is_meant(logits, target):
         if devices.has_kernels(logits):
             return ops.value_and_grad(logits, target, options, out)
         return plain.value_and_grad(logits, target, options, out)
@@ -146,7 +162,17 @@ def value_and_grad(
     with torch.inference_mode(False), torch.enable_grad():
         z, y = logits.detach().clone().requires_grad_(), target.clone()
         of_classes, of_rows = (None if w is None else w.detach().clone() for w in (weight, sample_weight))
-        loss = _soft(z, y, (formula, of_classes, of_rows, label_smoothing, ignore_index, reduction))
+        loss = robust_loss(
+            z,
+            y,
+            formula,
+            weight=of_classes,
+            sample_weight=of_rows,
+            label_smoothing=label_smoothing,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            group=group,
+        )
         (grad,) = torch.autograd.grad(loss.sum(), z)
     if out is None:
         return loss.detach(), grad

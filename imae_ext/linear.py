@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from . import _torch, checks, devices, head_checks, head_ops
 from ._signature import explained
+from .distributed import head_of_group
 from .formulas import Formula
 from .head import Call, Head
 from .head_targets import Inputs
+
+if TYPE_CHECKING:
+    from .distributed.groups import Group
 
 
 @explained
@@ -27,6 +33,7 @@ def linear_robust_loss(
     sample_weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
+    group: Group = None,
     logit_scale: float = 1.0,
     softcap: float | None = None,
     chunk: int | None = None,
@@ -55,6 +62,7 @@ def linear_robust_loss(
         for a GPU, unless a CUDA graph is recorded: then they are multiplied by 0.
       reduction: as in :func:`robust_loss`. For ``"none"`` backward makes the logits again, and leaves out the rows
         whose upstream gradient is 0, as it does ignored ones.
+      group: as in :func:`robust_loss`; ``"normalized"`` of a group is not compiled.
       logit_scale: what the logits are multiplied by, as some models do.
       softcap: logits become ``softcap * tanh(logits / softcap)``, after the scale.
       chunk: rows to take at a time; by default chosen from the sizes.
@@ -85,6 +93,16 @@ def linear_robust_loss(
     inputs = Inputs(input, linear_weight, linear_bias, target, other, first, second, weight, sample_weight)
     options = Head(formula.packed, checks.as_label(ignore_index), reduction, logit_scale, softcap, chunk)
     head_checks.check(inputs, options)
+    if input.device.type == "cpu" and _torch.has_values(target):
+        head_ops.check_labels(inputs, options.ignore_index)
+    if group is not None:
+        return head_of_group.loss(_of_inputs, inputs, options, group)
+    return _of_inputs(inputs, options)
+
+
+def _of_inputs(inputs: Inputs, options: Head) -> Tensor:
+    """Take the dtype that autocast asks for."""
+    input, linear_weight, linear_bias = inputs[:3]
     kind = input.device.type
     if torch.is_autocast_enabled(kind) and input.dtype is not torch.float64:
         to = torch.get_autocast_dtype(kind)
@@ -102,8 +120,6 @@ def _loss(inputs: Inputs, options: Head) -> Tensor:
     """Choose the path of a checked call."""
     x, head, bias, *rest = inputs
     kind = x.device.type
-    if kind == "cpu" and _torch.has_values(inputs.target):
-        head_ops.check_labels(inputs, options.ignore_index)
     others = any(t is not None and t.requires_grad for t in rest)
     transformed = _torch.transforming() or _torch.in_forward_mode()
     if others or transformed or kind == "meta" or not devices.has_kernels(x):
@@ -129,6 +145,7 @@ class LinearRobustLoss(nn.Module):
       weight: ``(C,)``, of the classes; a buffer, so that it moves with the module.
       ignore_index: the label of rows that do not count.
       reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
+      group: of processes, as :func:`robust_loss` has it.
       logit_scale: what the logits are multiplied by.
       softcap: of the logits, after the scale.
       chunk: rows to take at a time.
@@ -156,6 +173,7 @@ class LinearRobustLoss(nn.Module):
         weight: Tensor | None = None,
         ignore_index: int = -100,
         reduction: str = "mean",
+        group: Group = None,
         logit_scale: float = 1.0,
         softcap: float | None = None,
         chunk: int | None = None,
@@ -168,7 +186,7 @@ class LinearRobustLoss(nn.Module):
         self.linear = nn.Linear(in_features, num_classes, bias=bias, device=device, dtype=dtype)
         self.formula = formula
         self.register_buffer("weight", weight)
-        self.ignore_index, self.reduction = int(ignore_index), reduction
+        self.ignore_index, self.reduction, self.group = int(ignore_index), reduction, group
         self.logit_scale, self.softcap, self.chunk = logit_scale, softcap, chunk
 
     @explained
@@ -196,6 +214,7 @@ class LinearRobustLoss(nn.Module):
             sample_weight=sample_weight,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
+            group=self.group,
             logit_scale=self.logit_scale,
             softcap=self.softcap,
             chunk=self.chunk,

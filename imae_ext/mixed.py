@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from . import checks, devices
+from . import _torch, checks, devices
 from ._extension import compiled
 from ._signature import explained
+from .distributed import groups
+from .distributed.signature import Said
 from .formulas import Formula
-from .two_sweeps import in_two_sweeps
+from .two_sweeps import divisor, in_two_sweeps
 
 if compiled:
     from . import mixed_ops
+
+if TYPE_CHECKING:
+    from .distributed.groups import Group
 
 
 @explained
@@ -30,6 +36,7 @@ def mixed_loss(
     sample_weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
+    group: Group = None,
 ) -> Tensor:
     """Compute ``lam L_target + other_lam L_other`` of each row, ``L_k`` the formula's loss for label ``k``.
 
@@ -46,6 +53,7 @@ def mixed_loss(
       reduction: ``"none"``; ``"sum"``; ``"mean"``, over the rows that count, or over their sample weights;
         ``"normalized"``, the sum divided by that of the labels' example weights, each by its amount and weights, the
         divisor held constant.
+      group: as in :func:`robust_loss`.
 
     Returns:
       The loss: a scalar, or for ``"none"`` of the target's shape. float64 for float64 logits, else float32.
@@ -80,10 +88,31 @@ def mixed_loss(
     dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
     first = _amount("lam", lam, target, dtype)
     second = None if other_lam is None else _amount("other_lam", other_lam, target, dtype)
+
+    def call(by: Tensor | None, reduction: str) -> Tensor:
+        options = (formula, by, sample_weight, ignore_index, reduction)
+        if devices.has_kernels(logits):
+            return mixed_ops.loss(logits, target, other, first, second, options)
+        return in_two_sweeps(logits, target, other, first, second, options)
+
+    if group is None:
+        return call(weight, reduction)
+    _check_labels(logits, target, other, ignore_index)
+    C = logits.shape[min(1, logits.dim() - 1)]
+    weights = weight is not None, sample_weight is not None
+    said = Said("mixed_loss", formula, logits.dtype, reduction, ignore_index, -1, C, 0.0, *weights)
     options = (formula, weight, sample_weight, ignore_index, reduction)
-    if devices.has_kernels(logits):
-        return mixed_ops.loss(logits, target, other, first, second, options)
-    return in_two_sweeps(logits, target, other, first, second, options)
+    return groups.loss(
+        group, reduction, said, lambda: divisor(logits, target, other, first, second, options), weight, (C,), call
+    )
+
+
+def _check_labels(logits: Tensor, target: Tensor, other: Tensor, ignore_index: int) -> None:
+    """Refuse wrong labels before other processes wait for this one."""
+    if target.device.type == "cpu" and _torch.has_values(target):
+        checks.check_labels(logits, target, ignore_index)
+        live = checks.not_ignored(target, ignore_index)
+        checks.check_labels(logits, torch.where(live, other.to(target.dtype), target), ignore_index)
 
 
 def _amount(name: str, value: float | Tensor, target: Tensor, dtype: torch.dtype) -> Tensor:

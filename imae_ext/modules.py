@@ -47,6 +47,8 @@ from .functional import robust_loss
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from .distributed.groups import Group
+
 # What a module may be told in vain: the parameters of all formulas, SCE's among them.
 _PARAMETERS = {"alpha", "beta"} | {each.name for kind in FORMULAS.values() for each in fields(kind)}  # type: ignore[arg-type]
 
@@ -86,14 +88,15 @@ class RobustLoss(nn.Module):
       label_smoothing: ``e`` in ``[0, 1]``, as :func:`imae_ext.robust_loss` has it.
       ignore_index: the label of rows that do not count.
       reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``"normalized"``.
+      group: of processes, as :func:`imae_ext.robust_loss` has it; a ProcessGroup cannot be pickled, ``"world"`` can.
 
     Example:
       >>> import torch
       >>> RobustLoss(2.0 * NCE() + MAE())(torch.zeros(1, 4), torch.tensor([0]))
       tensor(2.)
 
-    ``formula``, ``weight``, ``label_smoothing``, ``ignore_index`` and ``reduction`` are attributes that may be set:
-    ``criterion.formula = IMAE(4.0)``. The modules below have the parameters of their formulas as attributes, too.
+    ``formula``, ``weight``, ``label_smoothing``, ``ignore_index``, ``reduction`` and ``group`` are attributes that may
+    be set: ``criterion.formula = IMAE(4.0)``. The modules below have the parameters of their formulas as well.
     """
 
     weight: Tensor | None
@@ -107,6 +110,7 @@ class RobustLoss(nn.Module):
         label_smoothing: float = 0.0,
         ignore_index: int = -100,
         reduction: str = "mean",
+        group: Group = None,
     ) -> None:
         super().__init__()
         check_options(formula, reduction, ignore_index)
@@ -117,6 +121,7 @@ class RobustLoss(nn.Module):
         self.label_smoothing = label_smoothing
         self.ignore_index = int(ignore_index)
         self.reduction = reduction
+        self.group = group
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse what would look like an option or a parameter of the formula, but change nothing.
@@ -145,6 +150,7 @@ class RobustLoss(nn.Module):
             label_smoothing=self.label_smoothing,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
+            group=self.group,
         )
 
     def extra_repr(self) -> str:

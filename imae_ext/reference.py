@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -235,7 +235,17 @@ def binary_robust_loss(
 
     The softmax over (0, x): each side is a row of two classes, whose margin is x or -x.
     """
-    check_binary(logits, target, (formula, weight, pos_weight, sample_weight, ignore_index, reduction))
+    options = (formula, weight, pos_weight, sample_weight, ignore_index, reduction)
+    values, divisor = binary_parts(logits, target, options)
+    if reduction == "none":
+        return values
+    return values.sum() if reduction == "sum" else values.sum() / divisor()
+
+
+def binary_parts(logits: Tensor, target: Tensor, options: tuple[Any, ...]) -> tuple[Tensor, Callable[[], Tensor]]:
+    """Return each element's value, and what computes the divisor of ``mean`` or ``normalized``."""
+    formula, weight, pos_weight, sample_weight, ignore_index, reduction = options
+    check_binary(logits, target, options)
     if target.device.type == "cpu" and _torch.has_values(target):
         check_amounts(target, ignore_index)
     dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
@@ -256,14 +266,10 @@ def binary_robust_loss(
             total = total + _weighted(of(Row(u, -logsigmoid(-u), 2)), amount)
         return _weighted(total, w)
 
-    values = torch.where(live, both(functools.partial(_value, formula), x), 0.0)
-    if reduction == "none":
-        return values
-    if reduction == "sum":
-        return values.sum()
-    if reduction == "mean":
-        return values.sum() / samples.sum()
-    return values.sum() / both(functools.partial(_example_weight, formula), x.detach()).sum()
+    def divisor() -> Tensor:
+        return (samples if reduction == "mean" else both(functools.partial(_example_weight, formula), x.detach())).sum()
+
+    return torch.where(live, both(functools.partial(_value, formula), x), 0.0), divisor
 
 
 def row_stats(logits: Tensor, target: Tensor, formula: f.Formula, *, ignore_index: int = -100) -> RowStats:

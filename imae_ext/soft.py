@@ -124,6 +124,25 @@ def check_call(logits: Tensor, target: Tensor, options: tuple[Any, ...]) -> None
     checked(logits, target, formula, weight, sample_weight, ignore_index, reduction)
 
 
+def _counted(logits: Tensor, target: Tensor, *options: Any) -> tuple[Amounts, Tensor, Tensor]:
+    """Return the amounts, those of the rows that count, and the logits, 0 in rows that do not."""
+    given = amounts(logits, target, *options)
+    classes = min(1, logits.dim() - 1)
+    z = logits.movedim(classes, -1).reshape(-1, logits.shape[classes])
+    z = z.to(given.of_class.dtype)
+    # a row of weight 0, or without any amount, does not count: what it holds must not reach the gradient
+    of_class = torch.where((given.sample_weight != 0).unsqueeze(-1), given.of_class, 0.0)
+    return given, of_class, torch.where((of_class != 0).any(-1, keepdim=True), z, 0.0)
+
+
+def divisor(logits: Tensor, target: Tensor, options: tuple[Any, ...]) -> Tensor:
+    """Return what `normalized` divides by; differentiable by the weights."""
+    given, of_class, z = _counted(logits.detach(), target, *options[1:5])
+    _, example = _evaluated(options[0], z, of_class, True)
+    assert example is not None
+    return reference._weighted(_weighed(example, of_class), given.sample_weight).sum()
+
+
 def robust_loss(
     logits: Tensor,
     target: Tensor,
@@ -136,13 +155,8 @@ def robust_loss(
 ) -> Tensor:
     """Compute :func:`imae_ext.robust_loss` of probabilities, or of smoothed class labels."""
     check_call(logits, target, (formula, weight, sample_weight, label_smoothing, ignore_index, reduction))
-    given = amounts(logits, target, weight, sample_weight, label_smoothing, ignore_index)
+    given, of_class, z = _counted(logits, target, weight, sample_weight, label_smoothing, ignore_index)
     classes = min(1, logits.dim() - 1)
-    z = logits.movedim(classes, -1).reshape(-1, logits.shape[classes])
-    z = z.to(given.of_class.dtype)
-    # a row of weight 0, or without any amount, does not count: what it holds must not reach the gradient
-    of_class = torch.where((given.sample_weight != 0).unsqueeze(-1), given.of_class, 0.0)
-    z = torch.where((of_class != 0).any(-1, keepdim=True), z, 0.0)
     values, example = _evaluated(formula, z, of_class, reduction == "normalized")
     per_row = reference._weighted(_weighed(values, of_class), given.sample_weight)
     if reduction == "none":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from . import one_pass, soft
+from .checks import REDUCTIONS
 from .formulas import Formula, unpack
 from .ops import needs_reference
 
@@ -46,19 +48,35 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
             soft.check_call(logits, target, options)
             raise
     soft.check_call(logits, target, options)
+    rows, inputs, of_mean = _rows(logits, target, options)
+    if of_mean is None or reduction != "mean":
+        value = one_pass.loss(_KERNEL, rows, inputs, reduction)
+    else:
+        value = one_pass.loss(_KERNEL, rows, inputs, "sum") / of_mean
+    if reduction == "none":
+        classes = min(1, logits.dim() - 1)
+        value = value.reshape(logits.shape[:classes] + logits.shape[classes + 1 :])
+    return value
+
+
+def divisor(logits: Tensor, target: Tensor, options: Options) -> Tensor:
+    """Return what `normalized` divides by; differentiable by the weights."""
+    _, weight, sample_weight, *_ = options
+    if logits.device.type not in ("cpu", "cuda") or needs_reference(target, weight, sample_weight):
+        return soft.divisor(logits, target, options)
+    rows, inputs, _ = _rows(logits.detach(), target, options)
+    with torch.no_grad():
+        return _KERNEL.forward(rows, *inputs, REDUCTIONS["normalized"])[1]
+
+
+def _rows(logits: Tensor, target: Tensor, options: Options) -> tuple[Tensor, tuple[Any, ...], Tensor | None]:
+    """Return logits and inputs as the kernel takes them, and what a mean divides by where the kernel does not know."""
+    formula, weight, sample_weight, label_smoothing, ignore_index, _ = options
     classes = min(1, logits.dim() - 1)
     rows = logits if logits.dim() == 2 else logits.movedim(classes, -1).reshape(-1, logits.shape[classes])
     if soft.is_meant(logits, target):
         amounts = target if target.dim() == 2 else target.movedim(classes, -1).reshape(rows.shape)
         of_rows = None if sample_weight is None else sample_weight.reshape(-1)
-        value = one_pass.loss(
-            _KERNEL, rows, (amounts, formula.packed, weight, of_rows, float(label_smoothing)), reduction
-        )
-    else:
-        given = soft.amounts(logits, target, weight, sample_weight, label_smoothing, ignore_index)
-        inputs = (given.of_class, formula.packed, None, given.sample_weight, 0.0)
-        value = one_pass.loss(_KERNEL, rows, inputs, "sum" if reduction == "mean" else reduction)
-        value = value / given.divisor.sum() if reduction == "mean" else value
-    if reduction == "none":
-        value = value.reshape(logits.shape[:classes] + logits.shape[classes + 1 :])
-    return value
+        return rows, (amounts, formula.packed, weight, of_rows, float(label_smoothing)), None
+    given = soft.amounts(logits, target, weight, sample_weight, label_smoothing, ignore_index)
+    return rows, (given.of_class, formula.packed, None, given.sample_weight, 0.0), given.divisor.sum()

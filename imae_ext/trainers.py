@@ -10,17 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from .checks import check_options, check_weight
+from .distributed import groups
 from .formulas import Formula
 from .functional import robust_loss
 
+if TYPE_CHECKING:
+    from .distributed.groups import Group
 
-def classification_loss(formula: Formula, *, weight: Tensor | None = None, ignore_index: int = -100) -> TrainerLoss:
+
+def classification_loss(
+    formula: Formula, *, weight: Tensor | None = None, ignore_index: int = -100, group: Group = None
+) -> TrainerLoss:
     """Make the ``compute_loss_func`` of a model whose labels stand where its logits do.
 
     For classifiers of sequences, images and tokens, masked language models and encoder-decoder models. The value is
@@ -33,6 +39,8 @@ def classification_loss(formula: Formula, *, weight: Tensor | None = None, ignor
         labels, not of their weights as in F.cross_entropy: the number is all that a trainer counts. It is moved to
         the logits' device in each call.
       ignore_index: rows with this label have loss 0 and gradient 0. Trainers count the labels that are not -100.
+      group: the processes whose labels are counted where the trainer gives no number, as in
+        :func:`imae_ext.robust_loss`. A number that it does give is that of all processes already.
 
     Returns:
       A function of ``(outputs, labels, num_items_in_batch=None)``, which can be pickled. Called, it
@@ -59,11 +67,16 @@ def classification_loss(formula: Formula, *, weight: Tensor | None = None, ignor
     References:
       ``compute_loss_func`` of transformers' Trainer, since 4.46.
     """
-    return TrainerLoss(formula, weight, ignore_index, shift=False, causal=False)
+    return TrainerLoss(formula, weight, ignore_index, shift=False, causal=False, group=group)
 
 
 def causal_lm_loss(
-    formula: Formula, *, weight: Tensor | None = None, ignore_index: int = -100, shift: bool = True
+    formula: Formula,
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    group: Group = None,
+    shift: bool = True,
 ) -> TrainerLoss:
     """Make the ``compute_loss_func`` of a causal language model: the logits at place i answer the label at i + 1.
 
@@ -75,6 +88,7 @@ def causal_lm_loss(
       formula: as in :func:`classification_loss`.
       weight: as in :func:`classification_loss`.
       ignore_index: as in :func:`classification_loss`.
+      group: as in :func:`classification_loss`.
       shift: False for labels that a collator has moved already, often called ``shift_labels``.
 
     Returns:
@@ -95,7 +109,7 @@ def causal_lm_loss(
     References:
       ``ForCausalLMLoss`` of transformers.
     """
-    return TrainerLoss(formula, weight, ignore_index, shift=bool(shift), causal=True)
+    return TrainerLoss(formula, weight, ignore_index, shift=bool(shift), causal=True, group=group)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +121,7 @@ class TrainerLoss:
     ignore_index: int
     shift: bool
     causal: bool
+    group: Group = None
 
     def __post_init__(self) -> None:
         """Check what every call would refuse."""
@@ -129,16 +144,19 @@ class TrainerLoss:
         labels = labels.to(logits.device)
         if self.shift:
             labels = torch.nn.functional.pad(labels, (0, 1), value=self.ignore_index)[..., 1:]
-        number = labels.ne(self.ignore_index).sum() if num_items_in_batch is None else num_items_in_batch
         classes_second = logits if logits.ndim < 3 else logits.movedim(-1, 1)
-        return robust_loss(
-            classes_second,
-            labels,
-            self.formula,
-            weight=self._weight_over(number, logits),
-            ignore_index=self.ignore_index,
-            reduction="sum",
-        )
+        own = labels.ne(self.ignore_index).sum()
+        if self.group is None or num_items_in_batch is not None:
+            number = own if num_items_in_batch is None else num_items_in_batch
+            return self._sum(classes_second, labels, self._weight_over(number, logits))
+        groups_ = (groups.resolve(self.group),)
+        number = groups.total(own, groups_)
+        by = self._weight_over(number, logits) * groups_[0].size()
+        return groups.of_all(self._sum(classes_second, labels, by), groups_, groups_[0].size())
+
+    def _sum(self, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+        ignored = self.ignore_index
+        return robust_loss(logits, labels, self.formula, weight=weight, ignore_index=ignored, reduction="sum")
 
     def _weight_over(self, number: Tensor | float, logits: Tensor) -> Tensor:
         """Return the class weights divided by the number of labels, (C,).

@@ -19,12 +19,8 @@ def in_two_sweeps(
     options: tuple[Formula, Tensor | None, Tensor | None, int, str],
 ) -> Tensor:
     """Compute the loss as the sum of those of both labels; amounts are of the target's shape or of no dimension."""
-    formula, weight, sample_weight, ignore_index, reduction = options
-    second = 1 - first if second is None else second
-    first, second = first.expand(target.shape), second.expand(target.shape)
-    samples = torch.ones_like(first) if sample_weight is None else sample_weight.to(first.dtype)
-    live = checks.not_ignored(target, ignore_index)
-    other = torch.where(live, other.to(target.dtype), target)  # where target is ignored, so is this
+    formula, weight, _, ignore_index, reduction = options
+    both, samples = _parts(target, other, first, second, options)
     by_row = "none" if reduction == "none" else "sum"
     parts = [
         robust_loss(
@@ -36,17 +32,48 @@ def in_two_sweeps(
             ignore_index=ignore_index,
             reduction=by_row,
         )
-        for label, amount in ((target, first), (other, second))
+        for label, amount in both
     ]
     total = parts[0] + parts[1]
-    if reduction == "mean":
-        return total / torch.where(live, samples, 0.0).sum()
-    if reduction != "normalized":
+    if reduction in ("none", "sum"):
         return total
-    divisor = torch.zeros_like(total)
-    for label, amount in ((target, first), (other, second)):
-        of_label = reference.row_weights(label, weight, amount * samples, ignore_index, first.dtype)
+    return total / divisor(logits, target, other, first, second, options)
+
+
+def divisor(
+    logits: Tensor,
+    target: Tensor,
+    other: Tensor,
+    first: Tensor,
+    second: Tensor | None,
+    options: tuple[Formula, Tensor | None, Tensor | None, int, str],
+) -> Tensor:
+    """Return what `mean` and `normalized` divide by."""
+    formula, weight, _, ignore_index, reduction = options
+    both, samples = _parts(target, other, first, second, options)
+    if reduction == "mean":
+        return torch.where(checks.not_ignored(target, ignore_index), samples, 0.0).sum()
+    total = torch.zeros_like(samples[..., :1].sum()).detach()
+    for label, amount in both:
+        of_label = reference.row_weights(label, weight, amount * samples, ignore_index, amount.dtype)
         example = row_stats(logits, label, formula, ignore_index=ignore_index).example_weight
         assert example is not None  # a formula was given
-        divisor = divisor + torch.where(of_label == 0, 0.0, of_label * example).sum()
-    return total / divisor.detach()
+        total = total + torch.where(of_label == 0, 0.0, of_label * example).sum()
+    return total.detach()
+
+
+def _parts(
+    target: Tensor,
+    other: Tensor,
+    first: Tensor,
+    second: Tensor | None,
+    options: tuple[Formula, Tensor | None, Tensor | None, int, str],
+) -> tuple[tuple[tuple[Tensor, Tensor], ...], Tensor]:
+    """Return both labels with their amounts, each of the target's shape, and the weights of the rows."""
+    _, _, sample_weight, ignore_index, _ = options
+    second = 1 - first if second is None else second
+    first, second = first.expand(target.shape), second.expand(target.shape)
+    samples = torch.ones_like(first) if sample_weight is None else sample_weight.to(first.dtype)
+    live = checks.not_ignored(target, ignore_index)
+    other = torch.where(live, other.to(target.dtype), target)  # where target is ignored, so is this
+    return ((target, first), (other, second)), samples

@@ -33,14 +33,15 @@ OF_ARGUMENTS = {
     ),
     "positional_weight": Hint(
         lambda: cce_loss(logits, target, weight),
-        "write the others with their names: weight=, sample_weight=, label_smoothing=, ignore_index=, reduction=",
+        "write the others with their names: weight=, sample_weight=, label_smoothing=, ignore_index=, reduction=, "
+        "group=",
         lambda: cce_loss(logits, target, weight=weight),
         lambda: ce(weight=weight),
         TypeError,
     ),
     "positional_weight_of_module": Hint(
         lambda: CCELoss(weight),
-        "write the others with their names: weight=, label_smoothing=, ignore_index=, reduction=",
+        "write the others with their names: weight=, label_smoothing=, ignore_index=, reduction=, group=",
         lambda: CCELoss(weight=weight)(logits, target),
         lambda: ce(weight=weight),
         TypeError,

@@ -115,9 +115,8 @@ def _of_group(logits: Tensor, target: Tensor, options: tuple[Any, ...], group: A
         )
 
     def divisor() -> Tensor:
-        if devices.has_kernels(logits):
-            return binary_ops.divisor(logits, target, options)
-        return reference.binary_parts(logits, target, options)[1]()
+        served = devices.has_kernels(logits)
+        return (binary_ops.divisor if served else reference.binary_divisor)(logits, target, options)
 
     return groups.loss(group, reduction, said, divisor, weight, (), call)
 

@@ -69,7 +69,7 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
 def divisor(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     """Return what `mean` or `normalized` divides by; differentiable by the weights."""
     if needs_reference(target, *options[1:4]):
-        return reference.binary_parts(logits, target, options)[1]()
+        return reference.binary_divisor(logits, target, options)
     with torch.no_grad():
         return _KERNEL.forward(logits.detach(), *_inputs(logits, target, options), REDUCTIONS[options[-1]])[1]
 

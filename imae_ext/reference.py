@@ -242,6 +242,11 @@ def binary_robust_loss(
     return values.sum() if reduction == "sum" else values.sum() / divisor()
 
 
+def binary_divisor(logits: Tensor, target: Tensor, options: tuple[Any, ...]) -> Tensor:
+    """Return what ``mean`` or ``normalized`` divides by; differentiable by the weights."""
+    return binary_parts(logits, target, options)[1]()
+
+
 def binary_parts(logits: Tensor, target: Tensor, options: tuple[Any, ...]) -> tuple[Tensor, Callable[[], Tensor]]:
     """Return each element's value, and what computes the divisor of ``mean`` or ``normalized``."""
     formula, weight, pos_weight, sample_weight, ignore_index, reduction = options

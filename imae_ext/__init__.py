@@ -53,7 +53,8 @@ from .losses import (
     taylor_ce_loss,
 )
 from .mixed import mixed_loss
-from .modules import (
+from .modules import RobustLoss
+from .named_modules import (
     AELLoss,
     AGCELoss,
     AULLoss,
@@ -67,7 +68,6 @@ from .modules import (
     MSELoss,
     NCELoss,
     RCELoss,
-    RobustLoss,
     SCELoss,
     TaylorCELoss,
 )

@@ -1,10 +1,10 @@
-"""The losses as modules, drop-in for torch.nn.CrossEntropyLoss: one for each formula.
+"""The losses as a module, drop-in for torch.nn.CrossEntropyLoss; named_modules.py has one for each formula.
 
 A checkpoint that holds one whole, not only its state_dict, is loaded by torch's safe reader once it is told of the
 module's class and of those of its formulas:
 
 >>> import io, torch
->>> from imae_ext import Combination
+>>> from imae_ext import MAE, NCE, Combination
 >>> file = io.BytesIO()
 >>> torch.save(RobustLoss(2.0 * NCE() + MAE()), file)
 >>> _ = file.seek(0)
@@ -15,68 +15,21 @@ module's class and of those of its formulas:
 
 from __future__ import annotations
 
-import math
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ._signature import ModuleOptions, explained, with_options_of
+from ._signature import explained
 from .checks import check_options, check_smoothing, check_weight
-from .formulas import (
-    AEL,
-    AGCE,
-    AUL,
-    CCE,
-    DM,
-    FORMULAS,
-    GCE,
-    IMAE,
-    MAE,
-    MSE,
-    NCE,
-    RCE,
-    SCE,
-    Focal,
-    Formula,
-    LabelSmoothing,
-    TaylorCE,
-)
+from .formulas import FORMULAS, Formula
 from .functional import robust_loss
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from .distributed.groups import Group
 
 # What a module may be told in vain: the parameters of all formulas, SCE's among them.
 _PARAMETERS = {"alpha", "beta"} | {each.name for kind in FORMULAS.values() for each in fields(kind)}  # type: ignore[arg-type]
-
-
-def _parameter(name: str) -> property:
-    """A formula's parameter: to set it replaces the formula, so that a schedule may."""
-
-    def get(module: RobustLoss) -> float:
-        return getattr(module.formula, name)  # type: ignore[no-any-return]
-
-    def set(module: RobustLoss, value: float) -> None:
-        module.formula = replace(module.formula, **{name: value})  # type: ignore[type-var]
-
-    return property(get, set)
-
-
-def _coefficient(index: int) -> property:
-    """One of SCE's two, likewise."""
-
-    def get(module: RobustLoss) -> float:
-        return module.formula.terms[index][0]
-
-    def set(module: RobustLoss, value: float) -> None:
-        coefficients = [c for c, _ in module.formula.terms]
-        coefficients[index] = value
-        module.formula = SCE(*coefficients)
-
-    return property(get, set)
 
 
 class RobustLoss(nn.Module):
@@ -92,11 +45,13 @@ class RobustLoss(nn.Module):
 
     Example:
       >>> import torch
+      >>> from imae_ext import MAE, NCE
       >>> RobustLoss(2.0 * NCE() + MAE())(torch.zeros(1, 4), torch.tensor([0]))
       tensor(2.)
 
     ``formula``, ``weight``, ``label_smoothing``, ``ignore_index``, ``reduction`` and ``group`` are attributes that may
-    be set: ``criterion.formula = IMAE(4.0)``. The modules below have the parameters of their formulas as well.
+    be set: ``criterion.formula = IMAE(4.0)``. A module with a formula's name, such as :class:`imae_ext.IMAELoss`, has
+    the parameters of its formula as attributes, too.
     """
 
     weight: Tensor | None
@@ -158,150 +113,3 @@ class RobustLoss(nn.Module):
         weight = "" if self.weight is None else f"weight of {len(self.weight)} classes, "
         smoothing = f"label_smoothing={self.label_smoothing}, " if self.label_smoothing else ""
         return f"{self.formula!r}, {weight}{smoothing}ignore_index={self.ignore_index}, reduction={self.reduction!r}"
-
-
-_named = with_options_of(RobustLoss)
-
-
-class IMAELoss(RobustLoss):
-    """:func:`imae_ext.imae_loss` as a module; options of :class:`RobustLoss`."""
-
-    T, eps = _parameter("T"), _parameter("eps")
-
-    @_named
-    def __init__(self, T: float = 8.0, eps: float = 1e-8, **options: Unpack[ModuleOptions]) -> None:
-        super().__init__(IMAE(T, eps), **options)
-
-
-class CCELoss(RobustLoss):
-    """:func:`imae_ext.cce_loss` as a module; options of :class:`RobustLoss`."""
-
-    @_named
-    def __init__(self, **options: Unpack[ModuleOptions]) -> None:
-        super().__init__(CCE(), **options)
-
-
-class MAELoss(RobustLoss):
-    """:func:`imae_ext.mae_loss` as a module; options of :class:`RobustLoss`."""
-
-    @_named
-    def __init__(self, **options: Unpack[ModuleOptions]) -> None:
-        super().__init__(MAE(), **options)
-
-
-class MSELoss(RobustLoss):
-    """:func:`imae_ext.mse_loss` as a module; options of :class:`RobustLoss`."""
-
-    @_named
-    def __init__(self, **options: Unpack[ModuleOptions]) -> None:
-        super().__init__(MSE(), **options)
-
-
-class GCELoss(RobustLoss):
-    """:func:`imae_ext.gce_loss` as a module; options of :class:`RobustLoss`."""
-
-    q = _parameter("q")
-
-    @_named
-    def __init__(self, q: float = 0.7, **options: Unpack[ModuleOptions]) -> None:
-        super().__init__(GCE(q), **options)
-
-
-class DMLoss(RobustLoss):
-    """:func:`imae_ext.dm_loss` as a module; options of :class:`RobustLoss`."""
-
-    beta, lambd, eps = _parameter("beta"), _parameter("lambd"), _parameter("eps")
-
-    @_named
-    def __init__(
-        self, beta: float = 8.0, lambd: float = 0.5, eps: float = 1e-8, **options: Unpack[ModuleOptions]
-    ) -> None:
-        super().__init__(DM(beta, lambd, eps), **options)
-
-
-class RCELoss(RobustLoss):
-    """:func:`imae_ext.rce_loss` as a module; options of :class:`RobustLoss`."""
-
-    A = _parameter("A")
-
-    @_named
-    def __init__(self, A: float = -math.log(1e-4), **options: Unpack[ModuleOptions]) -> None:
-        super().__init__(RCE(A), **options)
-
-
-class SCELoss(RobustLoss):
-    """:func:`imae_ext.sce_loss` as a module; options of :class:`RobustLoss`."""
-
-    alpha, beta = _coefficient(0), _coefficient(1)
-
-    @_named
-    def __init__(self, alpha: float = 0.1, beta: float = 1.0, **options: Unpack[ModuleOptions]) -> None:
-        super().__init__(SCE(alpha, beta), **options)
-
-
-class NCELoss(RobustLoss):
-    """:func:`imae_ext.nce_loss` as a module; options of :class:`RobustLoss`."""
-
-    @_named
-    def __init__(self, **options: Unpack[ModuleOptions]) -> None:
-        super().__init__(NCE(), **options)
-
-
-class FocalLoss(RobustLoss):
-    """:func:`imae_ext.focal_loss` as a module; options of :class:`RobustLoss`."""
-
-    gamma = _parameter("gamma")
-
-    @_named
-    def __init__(self, gamma: float = 2.0, **options: Unpack[ModuleOptions]) -> None:
-        super().__init__(Focal(gamma), **options)
-
-
-class TaylorCELoss(RobustLoss):
-    """:func:`imae_ext.taylor_ce_loss` as a module; options of :class:`RobustLoss`."""
-
-    t = _parameter("t")
-
-    @_named
-    def __init__(self, t: int = 2, **options: Unpack[ModuleOptions]) -> None:
-        super().__init__(TaylorCE(t), **options)
-
-
-class AGCELoss(RobustLoss):
-    """:func:`imae_ext.agce_loss` as a module; options of :class:`RobustLoss`."""
-
-    a, q = _parameter("a"), _parameter("q")
-
-    @_named
-    def __init__(self, a: float = 1.0, q: float = 2.0, **options: Unpack[ModuleOptions]) -> None:
-        super().__init__(AGCE(a, q), **options)
-
-
-class AULLoss(RobustLoss):
-    """:func:`imae_ext.aul_loss` as a module; options of :class:`RobustLoss`."""
-
-    a, q = _parameter("a"), _parameter("q")
-
-    @_named
-    def __init__(self, a: float = 1.5, q: float = 0.9, **options: Unpack[ModuleOptions]) -> None:
-        super().__init__(AUL(a, q), **options)
-
-
-class AELLoss(RobustLoss):
-    """:func:`imae_ext.ael_loss` as a module; options of :class:`RobustLoss`."""
-
-    a = _parameter("a")
-
-    @_named
-    def __init__(self, a: float = 2.5, **options: Unpack[ModuleOptions]) -> None:
-        super().__init__(AEL(a), **options)
-
-
-class LabelSmoothingLoss(RobustLoss):
-    """:func:`imae_ext.label_smoothing_loss` as a module; options of :class:`RobustLoss`."""
-
-    eps = _parameter("eps")
-
-    @_named
-    def __init__(self, eps: float = 0.1, **options: Unpack[ModuleOptions]) -> None:
-        super().__init__(LabelSmoothing(eps), **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fault import Fault
 
-PLAIN = ("test_plain.py",)
+PLAIN = ("test_plain.py", "test_devices.py")
 
 ANYWHERE = (
     Fault(

@@ -23,6 +23,15 @@ TESTS = (
     "test_gradcheck",
     "test_oracle",
 )
+# One row with a p below 1/tau and one above, by the reference alone, since nothing was compiled.
+WITHOUT_KERNELS = """
+import torch, imae_ext
+for row, label in (([0.0, 5.0, 0.0], 0), ([0.0, 0.0], 1)):
+    logits = torch.tensor([row], dtype=torch.float64, requires_grad=True)
+    loss = imae_ext.phuber_loss(logits, torch.tensor([label]))
+    loss.backward()
+    print(f"{loss.item():.4f} {logits.grad[0, label].item():.4f}")
+"""
 
 
 def apply(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -55,6 +64,15 @@ def test_the_diff_applies(tmp_path: Path) -> None:
         text = path.read_text()
         for name in set(re.findall(r"Unpack\[(\w+)\]", text)):
             assert len(re.findall(rf"\b{name}\b(?!\])", text)) > 0, (path.name, name)
+    said = subprocess.run(
+        [sys.executable, "-c", WITHOUT_KERNELS],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.split() == ["3.2361", "-0.0660", "0.6931", "-0.5000"]
 
 
 @pytest.mark.slow

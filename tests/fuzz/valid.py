@@ -175,6 +175,17 @@ def run(call: Call) -> dict[str, Tensor]:
     return {"loss": value.detach(), "grad": grad.detach()}
 
 
+def _check_row_stats(call: Call, made: dict[str, Tensor]) -> None:
+    spec, target = call.spec, call.target
+    kept = (target.long() != int(call.options["ignore_index"])).reshape(-1)
+    table = _table(spec, call, kept)
+    with np.errstate(all="ignore"):
+        allowed = _over_terms(spec, lambda one: stats_allowances(one, _table(one, call, kept), call.logits.dtype))
+    for name, wanted, most in zip(("p", "weight"), (table.p_y, table.weight), allowed, strict=True):
+        assert made[name].shape == target.shape and bool((made[name].reshape(-1)[~kept] == 0).all())
+        assert_within(made[name].reshape(-1)[kept], wanted, 4 * most, name)
+
+
 def check(call: Call) -> None:
     before = call.logits.clone(), call.target.clone()
     made = run(call)
@@ -185,14 +196,7 @@ def check(call: Call) -> None:
     target, ignored = call.target, int(options["ignore_index"])
     out = left_out(call).reshape(-1)
     if call.way == "row_stats":
-        kept = (target.long() != ignored).reshape(-1)
-        table = _table(spec, call, kept)
-        with np.errstate(all="ignore"):
-            allowed = _over_terms(spec, lambda one: stats_allowances(one, _table(one, call, kept), dtype))
-        for name, wanted, most in zip(("p", "weight"), (table.p_y, table.weight), allowed, strict=True):
-            assert made[name].shape == target.shape and bool((made[name].reshape(-1)[~kept] == 0).all())
-            assert_within(made[name].reshape(-1)[kept], wanted, 4 * most, name)
-        return
+        return _check_row_stats(call, made)
     upstream = made.pop("once", call.upstream)
     up = upstream.double().reshape(-1).numpy() if upstream.dim() else float(upstream)
     if options["reduction"] == "none" and upstream.dim() == 0 and target.dim() == 0:

@@ -81,6 +81,22 @@ FAULTS = (
 )  # fmt: skip
 
 
+# Classes and rows: of each kernel some.
+SHAPES = (
+    (1, 600),
+    (3, 600),
+    (10, 600),
+    (33, 40),
+    (32, 40),
+    (64, 40),
+    (100, 40),
+    (129, 20),
+    (1001, 9),
+    (5000, 4),
+    (12281, 3),  # all slots of a cluster of four, but for two
+)
+
+
 def numbers(library: Path) -> None:
     """Run in a process of its own: raises if the emulator complains or a number is off."""
     import torch
@@ -92,20 +108,7 @@ def numbers(library: Path) -> None:
     torch.set_num_threads(1)
     kernels = Kernels(library)
     reductions = {"mean": MEAN, "none": NONE, "sum": SUM}
-    shapes = [
-        (1, 600),
-        (3, 600),
-        (10, 600),
-        (33, 40),
-        (32, 40),
-        (64, 40),
-        (100, 40),
-        (129, 20),
-        (1001, 9),
-        (5000, 4),
-        (12281, 3),  # all slots of a cluster of four, but for two
-    ]
-    for k, (C, count) in enumerate(shapes):
+    for k, (C, count) in enumerate(SHAPES):
         for dtype, machine in (
             (torch.float32, Machine(7, 3)),
             (torch.bfloat16, Machine(1)),

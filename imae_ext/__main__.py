@@ -14,6 +14,8 @@ def cpu() -> str:
     """Return the way on a CPU."""
     if compiled is None:
         return f"{SLOW}: the compiled extension is missing ({missing_because}); build it with {BUILD}"
+    if why := devices.reason("cpu"):
+        return f"{SLOW}: {why}"
     return f"kernels for {compiled.cpu_instruction_set()}, {torch.get_num_threads()} threads"
 
 

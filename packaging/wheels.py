@@ -68,17 +68,12 @@ def compile_once(work: Path) -> tuple[Path, list[Path], list[str]]:
     if "IMAE_CUDA" not in environment:
         environment["IMAE_CUDA"] = "1" if shutil.which("nvcc") else "0"
     log = work / "build.log"
-    command = [
-        sys.executable,
-        "setup.py",
-        "bdist_wheel",
-        "--dist-dir",
-        str(work / "base"),
-        "--bdist-dir",
-        str(work / "b"),
-    ]
+    command = (sys.executable, "setup.py", "bdist_wheel", "--dist-dir", work / "base", "--bdist-dir", work / "bdist")
     with log.open("w") as out:
-        run(*command, "--bdist-dir", work / "bdist", cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            run(*command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        except subprocess.CalledProcessError:
+            sys.exit(f"{log.read_text()[-3000:]}\nthe kernels could not be compiled, as said above")
     (wheel,) = (work / "base").glob("*.whl")
     (temp,) = (ROOT / "build").glob(f"temp.*{sys.implementation.cache_tag}*")
     objects = [path for path in temp.rglob("*.o") if path.name != "module.o"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from imae_ext import devices
+from imae_ext import __main__, devices
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,6 +63,13 @@ def test_kernels_are_switched_off_by_an_environment_variable():
     said = python(CPU, IMAE_EXT_DEVICES="")
     assert "IMAE_EXT_DEVICES leaves it out" in said and "got 5 at row 0 of target" in said
     assert devices.path_of("cpu") == devices.KERNELS
+
+
+def test_the_command_says_that_kernels_are_switched_off(monkeypatch):
+    assert __main__.cpu().startswith("kernels for ")
+    monkeypatch.setenv("IMAE_EXT_DEVICES", "cuda")
+    monkeypatch.setattr(devices, "_SERVED", frozenset({"cuda"}))
+    assert __main__.cpu() == "plain torch, slower: IMAE_EXT_DEVICES leaves it out"
 
 
 def test_a_wrong_device_list_is_refused():

@@ -20,6 +20,15 @@ def plain_loss(logits, target, formula, *, weight=None, sample_weight=None, igno
 
 by_formula = pytest.mark.parametrize("spec", FORMULAS, ids=str)
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d)[6:])
+# For tests whose cases are dear: every reduction, and every dtype once.
+by_reduction_or_dtype = pytest.mark.parametrize(
+    ("reduction", "dtype"),
+    (
+        *((reduction, torch.float32) for reduction in imae_ext.checks.REDUCTIONS),
+        *(("mean", dtype) for dtype in DTYPES if dtype != torch.float32),
+    ),
+    ids=str,
+)
 IMPLEMENTATIONS = imae_ext.robust_loss, reference.robust_loss, plain_loss
 by_implementation = pytest.mark.parametrize("robust_loss", IMPLEMENTATIONS, ids=("kernel", "reference", "plain"))
 FORMULA = imae_ext.IMAE(T=8.0)

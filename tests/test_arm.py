@@ -27,29 +27,35 @@ REDUCTIONS = ("none", "mean", "sum", "normalized")
 pytestmark = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"no {COMPILER}")
 
 
+def compiled(source: str, folder: Path) -> Path:
+    made = folder / Path(source).with_suffix(".o").name
+    subprocess.run([COMPILER, *FLAGS, f"-I{ROOT}/csrc", "-c", ROOT / source, "-o", made], check=True)
+    return made
+
+
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Static, so that the emulator needs no other file; beside it the kernels' object file."""
-    folder = tmp_path_factory.mktemp("arm")
-    sources = ["csrc/cpu/baseline.cpp", "csrc/prepare.cpp", "tests/arm/driver.cpp"]
-    for source in sources:
-        made = folder / Path(source).with_suffix(".o").name
-        subprocess.run([COMPILER, *FLAGS, f"-I{ROOT}/csrc", "-c", ROOT / source, "-o", made], check=True)
-    objects = [str(each) for each in folder.glob("*.o")]
-    subprocess.run([COMPILER, "-static", *objects, "-o", folder / "program"], check=True)
-    return folder / "program"
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled("csrc/cpu/baseline.cpp", tmp_path_factory.mktemp("arm"))
+
+
+@pytest.fixture(scope="module")
+def program(kernels: Path) -> Path:
+    """Static, so that the emulator needs no other file."""
+    made = kernels.with_name("program")
+    others = [compiled(source, kernels.parent) for source in ("csrc/prepare.cpp", "tests/arm/driver.cpp")]
+    subprocess.run([COMPILER, "-static", kernels, *others, "-o", made], check=True)
+    return made
 
 
 def output(*command: str | Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_exponentials_are_vectors(program: Path) -> None:
+def test_exponentials_are_vectors(kernels: Path) -> None:
     """No function of the mathematics library is called; the sweeps make two or four powers of two at once."""
-    made = program.parent / "baseline.o"
-    called = set(re.findall(r"U (\w+)", output(f"{PREFIX}nm", "-u", made)))
+    called = set(re.findall(r"U (\w+)", output(f"{PREFIX}nm", "-u", kernels)))
     assert called <= {"__gxx_personality_v0", "aligned_alloc", "free", "memcpy", "memset", "__stack_chk_fail"}
-    code = output(f"{PREFIX}objdump", "-d", "--no-show-raw-insn", made)
+    code = output(f"{PREFIX}objdump", "-d", "--no-show-raw-insn", kernels)
     functions = dict(re.findall(r"^\w+ <(\w+)[^>]*>:\n(.*?)(?=\n\n|\Z)", code, re.MULTILINE | re.DOTALL))
     sweeps = {name: body for name, body in functions.items() if re.search("exponentiate_parts|forwardI", name)}
     assert len(sweeps) >= 8

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from test_binary import by_dtype, by_reduction, gradient, problem
+from calls import by_reduction_or_dtype
+from test_binary import by_reduction, gradient, problem
 
 import imae_ext
 from imae_ext import CCE, GCE, IMAE, Focal, binary_robust_loss
@@ -68,8 +69,7 @@ def test_derivatives(reduction):
     assert torch.allclose(grad, again, rtol=1e-10, atol=1e-14)
 
 
-@by_reduction
-@by_dtype
+@by_reduction_or_dtype
 def test_compiled_and_checked_by_torch(reduction, dtype):
     x, t = problem(dtype)
     t[1, 1] = -100

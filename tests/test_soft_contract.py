@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from calls import gradient
+from calls import by_reduction_or_dtype, gradient
 from test_soft import FORMULA, by_reduction
 
 import imae_ext
@@ -76,8 +76,7 @@ def test_bad_arguments_are_refused():
         imae_ext.robust_loss(z, torch.full((6,), 4), CCE(), label_smoothing=0.1)
 
 
-@by_reduction
-@pytest.mark.parametrize("dtype", (torch.float64, torch.float32, torch.bfloat16, torch.float16), ids=str)
+@by_reduction_or_dtype
 def test_the_operators_keep_torch_s_contract(dtype, reduction):
     z, t = torch.randn(6, 5).to(dtype), torch.rand(6, 5)
     wide = torch.float64 if dtype is torch.float64 else torch.float32

@@ -15,6 +15,7 @@ from harmful import Harmful
 
 from benchmarks.noisy_labels.data import cifar, load
 from benchmarks.noisy_labels.data.pickles import read_pickle
+from benchmarks.noisy_labels.task import Task
 
 CIFAR_TRAIN, CIFAR_TEST = 40, 20  # images in a file of training images, and in the file of test images
 
@@ -70,6 +71,15 @@ def test_cifar10_has_its_images_in_their_order(tmp_path: Path, protocol: int) ->
     assert torch.equal(dataset.test.inputs[:].flatten(1), torch.from_numpy(pixels(CIFAR_TEST, 5)))
     together = torch.cat([dataset.train.inputs[:], dataset.validation.inputs[:]])
     assert len(torch.unique(together.flatten(1), dim=0)) == 200  # the parts have no image in common
+
+
+def test_the_augmentation_is_the_data_sets_unless_another_is_asked_for(tmp_path: Path) -> None:
+    write_cifar(tmp_path, cifar.CIFAR10)
+    task = Task("cifar10", "small", "none", directory=tmp_path, validation=50)
+    plain = dataclasses.replace(task, augmentation="none")
+    assert (task.dataset().augmentation, plain.dataset().augmentation) == ("pad-crop-flip", "none")
+    assert "augmentation" not in task.settings and plain.settings["augmentation"] == "none"
+    assert task.name != plain.name and plain.title == f"{task.title}, augmentation: none"
 
 
 def test_cifar100_has_its_fine_labels(tmp_path: Path) -> None:

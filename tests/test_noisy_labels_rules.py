@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.noisy_labels import __main__ as tool
-from benchmarks.noisy_labels import archive, losses, names, networks, options, rules, training
+from benchmarks.noisy_labels import archive, augment, losses, names, networks, options, rules, training
 from benchmarks.noisy_labels.data import DATASETS, digits
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,6 +46,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ([*TRAIN, "--trusted"], "--trusted: it has no effect here, expected labels that nobody vouches for"),
         ([*TRAIN, "--size", "32"], "--size 32: it has no effect here, expected a data set of image files"),
         ([*TRAIN, "--skip-broken"], "--skip-broken: it has no effect here"),
+        (
+            [*TRAIN, "--augmentation", "none"],
+            "--augmentation none: it has no effect here, expected a data set of images",
+        ),
         ([*TRAIN, "--validation", "9"], "--validation 9: it has no effect here, expected a data set without"),
         ([*TRAIN, "--split", "google"], "--split google: it has no effect here, expected --data webvision or"),
         ([*TRAIN, "--fold", "none"], "--fold none: it has no effect here, expected --data folder or list"),
@@ -150,11 +154,13 @@ def test_a_rate_is_searched_for_on_a_validation_part_only(tmp_path: Path, capsys
 def test_the_names_are_those_of_the_tables() -> None:
     assert tuple(DATASETS) == names.DATASETS
     assert tuple(networks.NETWORKS) == names.NETWORKS
+    assert tuple(augment.KINDS) == names.AUGMENTATIONS
     assert tuple(training.SCHEDULES) == names.SCHEDULES
     assert tuple(training.OPTIMIZERS) == names.OPTIMIZERS
     assert losses.catalogue() == names.LOSSES
     assert tuple(losses.parameter_names()) == names.PARAMETERS
-    for group in (names.CLEAN, names.IN_MEMORY, names.OWN_VALIDATION, names.WITH_SPLITS, names.OWN):
+    listed = (names.CLEAN, names.IN_MEMORY, names.OWN_VALIDATION, names.WITH_SPLITS, names.OWN, names.WITHOUT_IMAGES)
+    for group in listed:
         assert set(group) <= set(names.DATASETS)
 
 

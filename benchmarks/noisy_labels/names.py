@@ -22,6 +22,8 @@ NETWORKS = ("mlp", "small", "resnet8", "resnet20", "resnet44", "resnet56", "resn
 MADE = ("symmetric", "asymmetric")  # noise.make
 NOISES = ("none", *MADE, "file")
 
+AUGMENTATIONS = ("none", "pad-crop", "pad-crop-flip", "crop-flip")  # augment.KINDS
+WITHOUT_IMAGES = ("digits", "digit-pairs")  # read as numbers
 SCHEDULES = ("constant", "step", "cosine")  # training.SCHEDULES
 OPTIMIZERS = ("sgd", "adamw")  # training.OPTIMIZERS
 TARGETS = ("majority", "share")  # of several annotators

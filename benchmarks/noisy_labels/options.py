@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .names import (
+    AUGMENTATIONS,
     CLEAN,
     DATASETS,
     LOSSES,
@@ -50,6 +51,8 @@ def add_data(parser: argparse.ArgumentParser, directory: bool = True) -> None:
     group.add_argument("--fold", metavar="K/N", help="hold out the K-th of N parts of a folder or list, or `none`")
     group.add_argument("--limit", type=int, metavar="N", help="keep N training examples, for small trials")
     group.add_argument("--size", type=int, metavar="PIXELS", help="side that image files are scaled to")
+    about = f"how images are varied, of {', '.join(AUGMENTATIONS)} (default: as is usual for the data set)"
+    group.add_argument("--augmentation", choices=AUGMENTATIONS, metavar="KIND", help=about)
     group.add_argument("--skip-broken", action="store_true", help="go on without images that cannot be read")
     group.add_argument("--trusted", action="store_true", help="take a folder's labels for the truth")
 
@@ -164,6 +167,7 @@ def _task(options: argparse.Namespace, noise: str, rate: float, key: str | None)
         split=options.split,
         fold=options.fold,
         targets=options.targets,
+        augmentation=options.augmentation,
         directory=options.directory,
         labels=options.labels,
         order=options.order,

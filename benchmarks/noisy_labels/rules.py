@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .names import CLEAN, IN_MEMORY, MADE, OWN, OWN_VALIDATION, WITH_SPLITS
+from .names import CLEAN, IN_MEMORY, MADE, OWN, OWN_VALIDATION, WITH_SPLITS, WITHOUT_IMAGES
 from .options import noises_of
 
 
@@ -86,6 +86,12 @@ RULES = (
         ("size", "skip-broken"),
         _photographs,
         f"a data set of image files ({', '.join(IN_MEMORY)} are none)",
+        TRAINING,
+    ),
+    Rule(
+        ("augmentation",),
+        lambda given: given.data not in WITHOUT_IMAGES,
+        f"a data set of images ({' and '.join(WITHOUT_IMAGES)} are read as numbers)",
         TRAINING,
     ),
     Rule(

@@ -13,7 +13,7 @@ from . import file_noise, networks, noise
 from .data import Dataset, load, said
 from .noise import NoisyLabels
 
-LATER = ("split", "fold", "targets")  # settings that older records do not have
+LATER = ("split", "fold", "targets", "augmentation")  # settings that older records do not have
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Task:
         split: of a data set that is published with several lists to train on.
         fold: "none" to train on all of a folder or list, or "2/5" to hold the second fifth out as the test part.
         targets: what several annotators' labels become: "majority", or "share", of each class.
+        augmentation: one of augment.KINDS, or None for the data set's own.
         directory: where the data set is.
         labels: the file of labels.
         order: a file with the order of the label file's rows.
@@ -54,6 +55,7 @@ class Task:
     split: str | None = None
     fold: str | None = None
     targets: str = "majority"
+    augmentation: str | None = None
     directory: Path | None = field(default=None, compare=False)
     labels: Path | None = field(default=None, compare=False)
     order: Path | None = field(default=None, compare=False)
@@ -65,7 +67,8 @@ class Task:
     def name(self) -> str:
         """For folders."""
         fold = "" if self.fold is None else f"-fold{self.fold.replace('/', 'of')}"
-        return "-".join([self.data, *([self.split] if self.split else []), self.network, self._noise]) + fold
+        varied = "" if self.augmentation is None else f"-augmentation-{self.augmentation}"
+        return "-".join([self.data, *([self.split] if self.split else []), self.network, self._noise]) + fold + varied
 
     @property
     def title(self) -> str:
@@ -76,7 +79,9 @@ class Task:
         fold = (
             [] if self.fold is None else ["nothing held out" if self.fold == "none" else f"fold {self.fold} held out"]
         )
-        return ", ".join([data, noise, self.network, *([f"{self.limit:,} examples"] if self.limit else []), *fold])
+        limit = [f"{self.limit:,} examples"] if self.limit else []
+        varied = [] if self.augmentation is None else [f"augmentation: {self.augmentation}"]
+        return ", ".join([data, noise, self.network, *limit, *fold, *varied])
 
     @property
     def _noise(self) -> str:
@@ -96,6 +101,8 @@ class Task:
         file = (self.noise == "file", labels, self.key, self.order, self.meant)
         options = (self.validation, self.limit, self.size, self.split, self.fold)
         dataset = _load(self.data, self.directory, options, file, self.skip_broken, self.broken)
+        if self.augmentation is not None:
+            dataset = replace(dataset, augmentation=self.augmentation)
         return replace(dataset, truth_known=True) if self.trusted else dataset
 
     def noisy_labels(self, seed: int) -> NoisyLabels:

@@ -41,6 +41,13 @@ def reference_loss(inputs: Inputs, options: Head) -> Tensor:
     return loss.reshape(x.shape[:-1]) if reduction == "none" else loss
 
 
+def differentiable(inputs: Inputs, options: Head, grad_output: Tensor, wanted: Wanted) -> Gradients:
+    """Return gradients that can be differentiated again, of input, linear_weight and linear_bias."""
+    leaves = [t for t, wish in zip(inputs[:3], wanted, strict=True) if wish and t is not None]
+    found = iter(torch.autograd.grad(reference_loss(inputs, options), leaves, grad_output, create_graph=True))
+    return tuple(next(found) if wish else None for wish in wanted)  # type: ignore[return-value]
+
+
 class _LinearLoss(torch.autograd.Function):
     """The gradients, ready before they are asked for, are no saved tensors: see ops._Loss."""
 
@@ -69,10 +76,7 @@ class _LinearLoss(torch.autograd.Function):
     def gradients(ctx: Any, grad_output: Tensor, wanted: Wanted, options: Head, inputs: Inputs) -> Gradients:
         """Return those of input, linear_weight and linear_bias."""
         if torch.is_grad_enabled():  # create_graph
-            loss = reference_loss(inputs, options)
-            leaves = [t for t, wish in zip(inputs[:3], wanted, strict=True) if wish and t is not None]
-            found = iter(torch.autograd.grad(loss, leaves, grad_output, create_graph=True))
-            return tuple(next(found) if wish else None for wish in wanted)  # type: ignore[return-value]
+            return differentiable(inputs, options, grad_output, wanted)
         if options.reduction == "none":
             return of_none(inputs, options, grad_output, wanted)
         gradients, counts, ctx.gradients = ctx.gradients, ctx.counts, None
@@ -197,17 +201,28 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _derivative(ctx: Any, grad_output: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    done: Any = (None, None, None)
-    inputs, (*gradients, divisor) = Inputs(*ctx.saved_tensors[:_FIRST]), ctx.saved_tensors[_FIRST:]
-    formula, ignore_index, code, *_, wanted = ctx.numbers
-    if grad_output is not None and code == 0:
-        done = linear_loss_backward(*inputs, *ctx.numbers, grad_output.contiguous())
-    elif grad_output is not None:
-        counts = rows_of(inputs, formula, ignore_index).counts
-        wished: Any = tuple(g if wish else None for g, wish in zip(gradients, wanted, strict=True))
-        done = finish(wished, grad_output / divisor, counts, inputs[:3], in_place=False)
     rest = [None] * (_FIRST - 3 + len(ctx.numbers))
-    return *(g if wish else None for g, wish in zip(done, wanted, strict=True)), *rest
+    if grad_output is None:
+        return None, None, None, *rest
+    inputs, found = Inputs(*ctx.saved_tensors[:_FIRST]), ctx.saved_tensors[_FIRST:]
+    *numbers, made = ctx.numbers
+    # An exported program may be differentiated by what nobody wanted while it was traced
+    needed: Any = tuple(ctx.needs_input_grad[:3])
+    if torch.is_grad_enabled():  # create_graph
+        return *differentiable(inputs, _options(*numbers), grad_output, needed), *rest
+    none = numbers[2] == checks.REDUCTIONS["none"]
+    missing = [wish and (none or not had) for wish, had in zip(needed, made, strict=True)]
+    done: Any = (None, None, None)
+    if not none:
+        counts = rows_of(inputs, numbers[0], numbers[1]).counts
+        grad_output = grad_output / found[3]
+        ready: Any = tuple(g if wish and had else None for g, wish, had in zip(found[:3], needed, made, strict=True))
+        done = finish(ready, grad_output, counts, inputs[:3], in_place=False)
+        grad_output = grad_output.expand(inputs.x.shape[:-1])
+    if any(missing):
+        again = linear_loss_backward(*inputs, *numbers, missing, grad_output.contiguous())
+        done = (new if wish else old for old, new, wish in zip(done, again, missing, strict=True))
+    return *done, *rest
 
 
 torch.library.register_autograd("imae_ext::linear_loss", _derivative, setup_context=_save)

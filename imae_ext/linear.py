@@ -104,7 +104,8 @@ def _of_inputs(inputs: Inputs, options: Head) -> Tensor:
     """Take the dtype that autocast asks for."""
     input, linear_weight, linear_bias = inputs[:3]
     kind = input.device.type
-    if torch.is_autocast_enabled(kind) and input.dtype is not torch.float64:
+    known = torch.amp.is_autocast_available(kind)  # not of tensors without values, on "meta"
+    if known and torch.is_autocast_enabled(kind) and input.dtype is not torch.float64:
         to = torch.get_autocast_dtype(kind)
         inputs = inputs._replace(
             x=input.to(to),

@@ -34,6 +34,8 @@ struct Backend {
   void (*mixed)(const Mixed&, const Reduction&);
   // Whether the last three write values and gradient in one call, divided by what a mean is divided by.
   bool in_one_pass = false;
+  // Statistics of rows; null: Python goes to the reference.
+  void (*describe)(const Call&, const Describe&) = nullptr;
 };
 
 // The backend of a tensor's device; refuses a device for which this build has none.

@@ -45,8 +45,7 @@ IMAE_HD Outcome<M> evaluate(const Combination<typename M::Scalar>& combination, 
   const auto zero = M::set(0), infinity = M::set(M::infinity());
   const auto none = row.sum_exp == zero;  // C = 1, or all others at -infinity
   const auto log_sum = M::log(row.sum_exp);
-  auto u = (row.z_y - row.shift) - log_sum;
-  u = M::select(row.z_y == infinity, row.z_y - row.z_y, u);  // NaN, as softmax has it
+  const auto u = margin<M>(row, log_sum);
   Row<M> x = row_of_margin<M>(u);
   x.C = C;
   if (combination.needs_all_logits) {

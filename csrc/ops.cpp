@@ -150,6 +150,30 @@ std::tuple<Tensor, Tensor> row_stats(const Tensor& logits, const Tensor& target,
   return {p, example_weight};
 }
 
+// The same with what else is asked for; an empty tensor stands for what is not.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> describe_rows(const Tensor& logits, const Tensor& target,
+                                                                         const Numbers& formula, int64_t ignore_index,
+                                                                         bool log_p, bool entropy, bool sum_p2,
+                                                                         bool is_top) {
+  const Call call(logits, target, {}, ignore_index, Want::kNone);
+  REFUSE_UNLESS(call.backend.describe != nullptr);
+  Describe d;
+  static_cast<Rows&>(d) = call.rows;
+  d.formula = &prepare(formula.data(), static_cast<int64_t>(formula.size()));
+  REFUSE_UNLESS(!d.formula->needs_all_logits());
+  const auto wanted = [&](bool wish, void*& to, ScalarType dtype) {
+    constexpr int64_t kNothing[] = {0};
+    const Tensor made = new_tensor(call.logits, wish ? call.target.sizes() : kNothing, dtype);
+    if (wish) to = made.mutable_data_ptr();
+    return made;
+  };
+  const std::tuple made{wanted(true, d.p, call.compute),        wanted(true, d.example_weight, call.compute),
+                        wanted(log_p, d.log_p, call.compute),   wanted(entropy, d.entropy, call.compute),
+                        wanted(sum_p2, d.sum_p2, call.compute), wanted(is_top, d.is_top, ScalarType::Bool)};
+  call.backend.describe(call, d);
+  return made;
+}
+
 }  // namespace
 
 const Backend& backend_of(const Tensor& t) {
@@ -175,6 +199,7 @@ void implement_operators(torch::stable::detail::StableLibrary& m) {
   m.impl("backward", TORCH_BOX(&backward));
   m.impl("scale_", TORCH_BOX(&scale_));
   m.impl("row_stats", TORCH_BOX(&row_stats));
+  m.impl("describe_rows", TORCH_BOX(&describe_rows));
   implement_binary(m);
   implement_dense(m);
   implement_mixed(m);
@@ -204,6 +229,9 @@ STABLE_TORCH_LIBRARY(imae_ext, m) {
       "scale_(Tensor(a!) grad, Tensor grad_output, Tensor target, Tensor? weight, Tensor? sample_weight, int "
       "ignore_index) -> ()");
   m.def("row_stats(Tensor logits, Tensor target, float[] formula, int ignore_index) -> (Tensor, Tensor)");
+  m.def(
+      "describe_rows(Tensor logits, Tensor target, float[] formula, int ignore_index, bool log_p, bool entropy, bool "
+      "sum_p2, bool is_top) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 }  // namespace imae

@@ -44,6 +44,12 @@ struct Forward : Rows {
   void* example_weight = nullptr;  // [N] S
 };
 
+// The statistics sweep without a loss: p and the example weight of the above, and what else is not null.
+struct Describe : Forward {
+  void *log_p = nullptr, *entropy = nullptr, *sum_p2 = nullptr;  // [N] S
+  void* is_top = nullptr;                                        // [N] bool
+};
+
 // How the rows become one loss.
 struct Reduction {
   enum Divisor : int { kOne, kTargets, kExampleWeights };

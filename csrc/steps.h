@@ -4,14 +4,23 @@
 
 namespace imae {
 
+// What a sweep adds up of the other classes beside exp(z_j - shift): a set.
+enum Sum : int {
+  kPlain = 1,     // z_j - shift, for formulas that need all logits
+  kWeighted = 2,  // exp(z_j - shift) (z_j - shift), for the entropy
+  kSquares = 4,   // exp(z_j - shift)^2
+  kFromMax = 8,   // no sum: the shift is the others' maximum, or 0 where they have no mass; the last two need that
+};
+
 // Step 1: what a sweep over a row found. `shift` is what was subtracted from the logits before their exponentials: the
 // others' maximum, or another logit of about that size. It is finite, or else NaN.
 template <class R>
 struct Statistics {
   R shift;
   R sum_exp;  // of exp(z_j - shift) over the others
-  R sum;      // of z_j - shift over the others; only where a formula needs all logits
+  R sum;      // the sum kPlain, where it was wanted
   R z_y;
+  R weighted{}, squares{};  // likewise
 };
 
 // Step 3: dL/dz_j = a exp(z_j - shift) + b, dL/dz_y = g_y.
@@ -46,6 +55,13 @@ struct Outcome {
   typename M::Real value, a, b, g_y, example_weight;
   typename M::Real p;  // p_y, set by evaluate
 };
+
+// From what a sweep found, and log(sum_exp).
+template <class M>
+IMAE_HD typename M::Real margin(const Statistics<typename M::Real>& row, typename M::Real log_sum) {
+  const auto u = (row.z_y - row.shift) - log_sum;
+  return M::select(row.z_y == M::set(M::infinity()), row.z_y - row.z_y, u);  // NaN, as softmax has it
+}
 
 template <class M>
 IMAE_HD Row<M> row_of_margin(typename M::Real u) {

@@ -47,13 +47,15 @@ inline Tensor new_strided(const Tensor& like, torch::headeronly::IntHeaderOnlyAr
                                                   device_type, device_index, &made));
   return Tensor(made);
 }
-// contiguous, of the loss's dtype
+// contiguous, of the loss's dtype, or bool
 inline Tensor new_tensor(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes, ScalarType dtype) {
   std::vector<int64_t> strides(sizes.size());
   int64_t stride = 1;
   for (size_t k = sizes.size(); k-- > 0;) strides[k] = stride, stride *= std::max<int64_t>(1, sizes[k]);
   return new_strided(like, sizes, strides.data(),
-                     dtype == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32());
+                     dtype == ScalarType::Double ? aoti_torch_dtype_float64()
+                     : dtype == ScalarType::Bool ? aoti_torch_dtype_bool()
+                                                 : aoti_torch_dtype_float32());
 }
 // with the layout of t where that is dense
 inline Tensor new_like(const Tensor& t) {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ._extension import stale
 
 try:
-    from . import binary_ops, fake, ops, soft_ops
+    from . import binary_ops, fake, ops, soft_ops, stats_ops
 except (AttributeError, RuntimeError) as error:
     if "imae_ext" not in str(error):
         raise
     raise stale("has other operators") from error
 
-__all__ = ["binary_ops", "fake", "ops", "soft_ops"]
+__all__ = ["binary_ops", "fake", "ops", "soft_ops", "stats_ops"]

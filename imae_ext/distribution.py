@@ -1,10 +1,13 @@
-"""The statistics of a row that no formula needs: entropy, sum of squares, whether the label is on top.
+"""The statistics of a row that no formula needs: log p, entropy, sum of squares, whether the label is on top.
 
-In plain PyTorch, with a few tensors of the logits' size. They are taken over the other classes and then joined with the
-label, so that nothing cancels: lse - sum p_j z_j would be several nats off for float32 logits near 1e4.
+In plain PyTorch, with a few tensors of the logits' size: the twin of csrc/describe.h, and what the derivative is taken
+of. They are taken over the other classes and then joined with the label, so that nothing cancels: lse - sum p_j z_j
+would be several nats off for float32 logits near 1e4.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,10 +15,20 @@ from torch import Tensor
 from .reference import rows
 
 
-def statistics(
-    logits: Tensor, target: Tensor, ignore_index: int, log_p: bool, entropy: bool, sum_p2: bool, is_top: bool
-) -> list[Tensor | None]:
+class Asked(NamedTuple):
+    """Which statistics are wanted."""
+
+    log_p: bool = False
+    entropy: bool = False
+    sum_p2: bool = False
+    is_top: bool = False
+
+
+def statistics(logits: Tensor, target: Tensor, ignore_index: int, asked: Asked) -> list[Tensor | None]:
     """Return what is asked for, of the target's shape: log p and entropy differentiable, 0 for ignored rows."""
+    log_p, entropy, sum_p2, is_top = asked
+    if not any(asked):
+        return [None] * 4
     row, live, y = rows(logits, target, ignore_index, needs_all_logits=False)
     finite = torch.isfinite(row.u)
     at = row._replace(u=torch.where(finite, row.u, 0.0))  # where the label has all mass, or none, p log p is 0

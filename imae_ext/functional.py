@@ -11,12 +11,12 @@ from . import checks, devices, out_checks, plain, soft
 from ._extension import compiled
 from ._signature import explained
 from .distributed import rows
-from .distribution import statistics
+from .distribution import Asked, statistics
 from .formulas import CCE, Formula
 from .stats import RowStats
 
 if compiled:
-    from ._operators import ops, soft_ops
+    from ._operators import ops, soft_ops, stats_ops
 
 if TYPE_CHECKING:
     from .distributed.groups import Group
@@ -193,8 +193,9 @@ def row_stats(
 ) -> RowStats:
     """Compute each example's ``p_y`` and weight: a low ``p_y`` late in training marks a suspect label.
 
-    Those two come from the kernel, outside autograd. The four that are asked for by name are computed in plain
-    PyTorch, with a few tensors of the logits' size, in float32 or better and without cancellation.
+    Those two are outside autograd. The four that are asked for by name come from the same sweep of the CPU's kernels,
+    in float32 or better and without cancellation; what is not asked for costs nothing. On other devices, and for the
+    derivatives, they are computed in plain PyTorch, with a few tensors of the logits' size.
 
     Args:
       logits: as in :func:`robust_loss`.
@@ -226,8 +227,10 @@ def row_stats(
       tensor([0.6931, 0.0012])
     """
     used = CCE() if formula is None else formula
-    path = ops if devices.has_kernels(logits) else plain
-    p, weight = path.row_stats(logits, target, used, ignore_index)
-    asked = log_p, entropy, sum_p2, is_top
-    more = statistics(logits, target, int(ignore_index), *asked) if any(asked) else [None] * 4
-    return RowStats(p, None if formula is None else weight, *more)
+    asked = Asked(log_p, entropy, sum_p2, is_top)
+    if devices.has_kernels(logits):
+        stats = stats_ops.row_stats(logits, target, used, checks.as_label(ignore_index), asked)
+    else:
+        known = plain.row_stats(logits, target, used, ignore_index)
+        stats = RowStats(*known, *statistics(logits, target, int(ignore_index), asked))
+    return stats if formula is not None else stats._replace(example_weight=None)

@@ -205,7 +205,7 @@ def _ask_for_memory(logits: Tensor) -> None:
 
 # What wrong arguments may raise before checks.py has looked at them. Not Exception: checkpointing ends a recomputation
 # with one of its own.
-_REFUSALS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+REFUSALS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 
 def _wants_grad(weight: Tensor | None) -> bool:
@@ -235,7 +235,7 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
             return apply(_torch.unwrap(logits), target, options)  # type: ignore[no-any-return]
         value: Tensor = _forward(*_arguments(logits, target, options))
         return value
-    except _REFUSALS:
+    except REFUSALS:
         checks.check(logits, target, *options)
         if logits.requires_grad and torch.is_grad_enabled():
             _ask_for_memory(logits)
@@ -268,7 +268,7 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
         value = _forward_backward_out(*arguments, out)
         increment_version(out)  # so that autograd notices if it had saved the buffer
         return value, out
-    except _REFUSALS:
+    except REFUSALS:
         checks.check(logits, target, *options)
         if out is None:
             _ask_for_memory(logits)
@@ -285,6 +285,6 @@ def row_stats(logits: Tensor, target: Tensor, formula: Formula, ignore_index: in
         checks.check(logits, target, formula, None, None, ignore_index, "normalized")
     try:
         return cast(Pair, _row_stats(logits.detach(), target, formula.packed, ignore_index))
-    except _REFUSALS:
+    except REFUSALS:
         checks.check(logits, target, formula, None, None, ignore_index, "normalized")
         raise

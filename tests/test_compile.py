@@ -227,6 +227,7 @@ def test_opcheck(layout, dtype):
     grad = torch.ones_like(logits, memory_format=torch.contiguous_format)
     check("scale_", grad, loss.new_tensor(3.0), target, weight, samples, -100)
     check("row_stats", logits, target, packed, -100)
+    check("describe_rows", logits, target, packed, -100, True, False, True, logits.dtype == torch.float64)
     registered = {
         name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if name.startswith("imae_ext::")
     }

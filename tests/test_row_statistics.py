@@ -12,6 +12,7 @@ from torch import Tensor
 
 import imae_ext
 from imae_ext import row_stats
+from imae_ext.distribution import Asked, statistics
 
 ALL = {"log_p": True, "entropy": True, "sum_p2": True, "is_top": True}
 
@@ -44,6 +45,22 @@ def test_against_60_digits(C, dtype):
     assert_right(*varied_rows(C, dtype), tolerance=1e-12 if dtype is torch.float64 else 8e-6)
 
 
+@pytest.mark.parametrize("dtype", (torch.float64, torch.float32, torch.bfloat16, torch.float16), ids=str)
+@pytest.mark.parametrize("shape", ((9, 16), (9, 17), (5, 1500), (2, 5, 40), (2, 40, 3)), ids=str)
+def test_every_walk_of_the_kernels(shape, dtype):
+    """Vectors along the classes, in parts, and across rows: what each finds is what plain operations find."""
+    generator = torch.Generator().manual_seed(len(shape))
+    logits = (4 * torch.randn(shape, generator=generator)).to(dtype)
+    target = torch.randint(shape[1], (shape[0], *shape[2:]), generator=generator)
+    target[1] = -100
+    exact = statistics(logits.double(), target, -100, Asked(**ALL))
+    tolerance = 1e-12 if dtype is torch.float64 else 4e-6
+    for name, wanted in zip(ALL, exact, strict=True):
+        alone = getattr(row_stats(logits, target, **{name: True}), name)
+        for got in (alone, getattr(row_stats(logits, target, FORMULA, **ALL), name)):
+            assert torch.allclose(got.double(), wanted.double(), rtol=tolerance, atol=tolerance)
+
+
 def test_large_logits_do_not_cancel():
     logits, target = varied_rows(7, torch.float32)
     shifted = (logits + 1e4).float()
@@ -73,6 +90,11 @@ def test_the_limits():
     assert torch.allclose(stats.entropy[:3], torch.tensor([0.0, math.log(2), 0.582203])) and stats.entropy[3].isnan()
     assert torch.allclose(stats.sum_p2[:3], torch.tensor([1.0, 0.5, 0.606776])) and stats.sum_p2[3].isnan()
     assert stats.is_top.tolist() == [True, False, False, False, True]
+    masked = torch.full((2, 40), -inf)  # long enough for vectors along the classes
+    masked[:, 3], masked[1, 4] = -5.0, -5.0
+    stats = row_stats(masked, torch.tensor([3, 3]), **ALL)
+    assert stats.is_top.all() and torch.allclose(stats.entropy, torch.tensor([0.0, math.log(2)]))
+    assert torch.allclose(stats.sum_p2, torch.tensor([1.0, 0.5]))
     alone = row_stats(torch.zeros(2, 1), torch.tensor([0, -100]), **ALL)
     assert (alone.entropy == 0).all() and alone.sum_p2.tolist() == [1, 0] and alone.is_top.tolist() == [True, False]
 
@@ -103,6 +125,42 @@ def test_log_p_and_entropy_are_differentiable():
     stats = row_stats(masked, torch.tensor([0, 0]), **kinds)
     (grad,) = torch.autograd.grad((stats.entropy + stats.log_p).sum(), masked)
     assert grad.isfinite().all() and grad[0, 0] != 0
+
+
+def test_derivatives_in_graphs_and_of_second_order():
+    """In torch.compile, in a program that was traced when nobody wanted a derivative, and of a derivative."""
+    logits, target = varied_rows(5)
+    logits, target = logits[8:-8], target[8:-8]
+
+    class Both(torch.nn.Module):
+        def forward(self, z: Tensor, y: Tensor) -> Tensor:
+            stats = row_stats(z, y, log_p=True, entropy=True, is_top=True)
+            return stats.entropy * stats.p - 0.5 * stats.log_p
+
+    def derivatives(function) -> list[Tensor]:
+        z = logits.clone().requires_grad_()
+        value = function(z, target)
+        (grad,) = torch.autograd.grad(value.sum(), z)
+        return [value.detach(), grad]
+
+    eager = derivatives(Both())
+    with torch.no_grad():
+        program = torch.export.export(Both(), (logits, target)).module()
+    assert any("describe_rows" in str(node.target) for node in program.graph.nodes)
+    for function in (program, torch.compile(Both(), backend="aot_eager", fullgraph=True)):
+        for got, wanted in zip(derivatives(function), eager, strict=True):
+            assert torch.allclose(got, wanted, rtol=1e-12, atol=1e-14)
+    few = logits[20:23].clone().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda z: row_stats(z, target[20:23], entropy=True).entropy, few)
+
+
+def test_what_is_refused():
+    logits, target = varied_rows(5)
+    target[2] = 5
+    with pytest.raises(IndexError, match=r"imae_ext: .*got 5"):
+        row_stats(logits, target, **ALL)
+    with pytest.raises(ValueError, match=r"imae_ext: .* got NCE"):
+        row_stats(logits, target.clamp(max=4), imae_ext.NCE(), entropy=True)
 
 
 def test_without_the_extension(monkeypatch):

@@ -96,6 +96,11 @@ void forward(const Call&, const Forward& call, const Reduction& r) {
   put(r.divisor, f.dtype, divisor);
 }
 
+void describe(const Call&, const Describe& d) {
+  by_precision(d.dtype, [&](auto s) { return sum_of_target_weights<decltype(s)>(d); });  // refuses what is no class
+  for_groups(d, [&](int64_t begin, int64_t end) { cpu_kernels().describe(d, begin, end); });
+}
+
 void backward(const Call&, const Backward& b) {
   REFUSE_UNLESS(cpu_kernels().count_targets(b) >= 0);  // they may have changed since forward looked
   for_groups(b, [&](int64_t begin, int64_t end) { cpu_kernels().backward(b, begin, end); });
@@ -230,7 +235,8 @@ constexpr Backend kBackend = {[](const Rows& rows) { return cpu_kernels().reads_
                               &binary,
                               &dense,
                               &mixed,
-                              true};
+                              true,
+                              &describe};
 [[maybe_unused]] const bool added = add_backend(torch::headeronly::DeviceType::CPU, kBackend);
 
 }  // namespace

@@ -52,6 +52,7 @@ struct CpuKernels {
   void (*count_amounts)(const GroupedBinary&, int64_t group_begin, int64_t group_end);  // sums.targets alone
   bool (*dense)(const GroupedDense&, int64_t part_begin, int64_t part_end);             // false: out of memory
   void (*mixed)(const GroupedMixed&, int64_t part_begin, int64_t part_end);
+  void (*describe)(const Describe&, int64_t group_begin, int64_t group_end);
 };
 
 // The best that the processor supports, no better than IMAE_EXT_CPU says (baseline, avx2).

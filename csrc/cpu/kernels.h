@@ -4,6 +4,7 @@
 #include "../rows.h"
 #include "binary.h"
 #include "dense.h"
+#include "describe.h"
 #include "elements.h"
 #include "group.h"
 #include "instruction_sets.h"
@@ -57,6 +58,9 @@ constexpr CpuKernels kernels(const char* name) {
           },
           [](const GroupedMixed& m, int64_t begin, int64_t end) {
             by_type(m.dtype, [&](auto t) { mixed<decltype(t)>(m, begin, end); });
+          },
+          [](const Describe& d, int64_t begin, int64_t end) {
+            by_type(d.dtype, [&](auto t) { describe<decltype(t)>(d, begin, end); });
           }};
 }
 

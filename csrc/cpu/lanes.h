@@ -63,7 +63,7 @@ IMAE_INLINE void write_tile(const ScalarOf<T>* tile, T* grad, const View view, i
 }
 
 // at(j): the vector of class j; keep(j, vector): its exp(z_j - shift); y: each lane's label
-template <bool kAllLogits, class S, class At, class Keep>
+template <int kSums, class S, class At, class Keep>
 IMAE_INLINE Statistics<typename Vector<S>::Real> read_lanes(int64_t C, typename Vector<S>::Ints y, At at, Keep keep) {
   using V = Vector<S>;
   using Real = typename V::Real;
@@ -84,8 +84,7 @@ IMAE_INLINE Statistics<typename Vector<S>::Real> read_lanes(int64_t C, typename 
       const Real x = at(j) - all.shift, e = V::exp_sweep(x);
       const auto own = y == static_cast<Int>(j);
       keep(j, e);
-      some.exp += V::select(own, Real{}, e);
-      if constexpr (kAllLogits) some.plain += V::select(own, Real{}, x);
+      add_terms<kSums, V>(some, x, e, ~own);
     }
     if (j == C) break;
     before.add(some);
@@ -97,6 +96,8 @@ IMAE_INLINE Statistics<typename Vector<S>::Real> read_lanes(int64_t C, typename 
   }
   all.sum_exp = some.exp;
   all.sum = some.plain;
+  all.weighted = some.weighted;
+  all.squares = some.squares;
   return all;
 }
 

@@ -13,6 +13,11 @@
 
 namespace imae::IMAE_ISA {
 
+template <class S>
+IMAE_INLINE void put_rows(void* to, Group g, typename Vector<S>::Real x) {
+  for (int l = g.begin; to && l < g.end; ++l) static_cast<S*>(to)[g.first + l] = x[l];
+}
+
 template <class T>
 IMAE_INLINE void finish_group(const GroupedForward& f, const Plan<T>& plan, int64_t first, Block<T>& block, int k) {
   using S = ScalarOf<T>;
@@ -29,12 +34,9 @@ IMAE_INLINE void finish_group(const GroupedForward& f, const Plan<T>& plan, int6
   const Real value = V::select(live, o.value * w, Real{}), p = V::select(live, o.p, Real{});
   const Real example_weight = V::select(live, o.example_weight, Real{});
   const Coefficients<Real> c{block.statistics[k].shift, o.a * w, o.b * w, o.g_y * w};
-  const auto each = [=](void* to, Real x) __attribute__((always_inline)) {
-    for (int l = g.begin; to && l < g.end; ++l) static_cast<S*>(to)[g.first + l] = x[l];
-  };
-  each(f.value, value);
-  each(f.example_weight, example_weight);
-  each(f.p, p);
+  put_rows<S>(f.value, g, value);
+  put_rows<S>(f.example_weight, g, example_weight);
+  put_rows<S>(f.p, g, p);
   if (f.coefficients) {
     // an infinite shift marks a row that does not count; that of a live row comes with NaN
     const Real saved = V::select(live, V::select(V::isinf(c.shift), c.shift - c.shift, c.shift), V::set(V::infinity()));
@@ -56,6 +58,16 @@ IMAE_INLINE void finish_group(const GroupedForward& f, const Plan<T>& plan, int6
   if (f.grad) write_group<true>(f, plan, block, k, {c.shift, c.a * scale, c.b * scale, c.g_y * scale});
 }
 
+// Chooses the block's groups, of those up to `end`.
+template <class T>
+IMAE_INLINE void start_block(const Rows& r, const Plan<T>& plan, int64_t first, int64_t end, Block<T>& block) {
+  block.count = static_cast<int>(end - first < plan.block ? end - first : plan.block);
+  for (int k = 0; k < block.count; ++k) {
+    block.group[k] = plan.group(r, first + k);
+    block.labels[k] = Labels<ScalarOf<T>>(r, block.group[k]);
+  }
+}
+
 template <class T>
 void forward(const GroupedForward& f, int64_t begin, int64_t end) {
   using S = ScalarOf<T>;
@@ -63,14 +75,10 @@ void forward(const GroupedForward& f, int64_t begin, int64_t end) {
   Block<T> block;
   if (f.grad && plan.path == Path::kAlong) block.keep_rows(f.C);
   for (int64_t first = begin; first < end; first += block.count) {
-    block.count = static_cast<int>(end - first < plan.block ? end - first : plan.block);
-    for (int k = 0; k < block.count; ++k) {
-      block.group[k] = plan.group(f, first + k);
-      block.labels[k] = Labels<S>(f, block.group[k]);
-    }
+    start_block(f, plan, first, end, block);
     const auto read_and_evaluate = [&](auto all_logits) __attribute__((always_inline)) {
       constexpr bool kAllLogits = decltype(all_logits)::value;
-      read_block<kAllLogits>(f, plan, block);
+      read_block<kAllLogits ? kPlain : 0>(f, plan, block);
       for (int k = 0; k < block.count; ++k) evaluate_group<kAllLogits, S>(f, block.statistics[k], block.outcome[k]);
       for (int k = 0; plan.path == Path::kAlong && k < block.count; ++k) read_steep<kAllLogits>(f, block, k);
     };

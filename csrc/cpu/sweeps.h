@@ -45,13 +45,28 @@ struct NotLabel {
   }
 };
 
+// Of exp(z_j - m), and of what else is wanted: see Sum. What is not, stays 0.
 template <class X>
 struct Sums {
-  X exp, plain;  // the latter if wanted
+  X exp{}, plain{}, weighted{}, squares{};
 };
 template <class X>
 IMAE_INLINE Sums<X> operator+(const Sums<X>& x, const Sums<X>& y) {
-  return {x.exp + y.exp, x.plain + y.plain};
+  return {x.exp + y.exp, x.plain + y.plain, x.weighted + y.weighted, x.squares + y.squares};
+}
+
+// Adds the terms of classes with z_j - m = x and exp(x) = e, in the lanes that count.
+template <int kSums, class V, class Counts>
+IMAE_INLINE void add_terms(Sums<typename V::Real>& sums, typename V::Real x, typename V::Real e, Counts counts) {
+  const auto add = [=](typename V::Real& sum, typename V::Real term)
+                       __attribute__((always_inline)) { sum = V::select(counts, sum + term, sum); };
+  add(sums.exp, e);
+  if constexpr (kSums & kPlain) add(sums.plain, x);
+  if constexpr (kSums & kWeighted) {
+    constexpr typename V::Scalar kLowest = -1e30;  // where e is 0: 0 times -infinity would be NaN
+    add(sums.weighted, e * V::max(x, V::set(kLowest)));
+  }
+  if constexpr (kSums & kSquares) add(sums.squares, e * e);
 }
 
 // A sum of many parts: what the additions round off is added up, too.
@@ -62,7 +77,9 @@ class Total {
  public:
   IMAE_INLINE void add(const Sums<Real>& part) {
     const Sums<Real> sum = sum_ + part;
-    off_ = off_ + Sums<Real>{off(sum_.exp, part.exp, sum.exp), off(sum_.plain, part.plain, sum.plain)};
+    off_ = off_ + Sums<Real>{off(sum_.exp, part.exp, sum.exp), off(sum_.plain, part.plain, sum.plain),
+                             off(sum_.weighted, part.weighted, sum.weighted),
+                             off(sum_.squares, part.squares, sum.squares)};
     sum_ = sum;
   }
   IMAE_INLINE Sums<Real> all() const { return sum_ + off_; }
@@ -75,9 +92,9 @@ class Total {
   Sums<Real> sum_{}, off_{};
 };
 
-// Keeps exp(z_j - m). Returns vectors whose lanes add up to the others' sums of that and of z_j - m.
+// Keeps exp(z_j - m). Returns vectors whose lanes add up to the others' sums.
 // next: logits to read soon, grad: what is written later; both fetched meanwhile.
-template <bool kAllLogits, class T>
+template <int kSums, class T>
 IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_t y, ScalarOf<T> m, const T* next,
                               const T* grad) {
   using V = Vector<ScalarOf<T>>;
@@ -88,8 +105,7 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
   const auto keep = [=](Sums<Real> sums, int64_t j, Real z_j, auto counts) __attribute__((always_inline)) {
     const Real x = z_j - m, e = V::exp_sweep(x);
     store(to + j, e);
-    sums.exp = V::select(counts, sums.exp + e, sums.exp);
-    if constexpr (kAllLogits) sums.plain = V::select(counts, sums.plain + x, sums.plain);
+    add_terms<kSums, V>(sums, x, e, counts);
     return sums;
   };
   struct Two {
@@ -129,8 +145,7 @@ IMAE_INLINE auto exponentiate_but_two(ScalarOf<T>* to, const T* z, int64_t count
   const auto keep = [=](Sums<Real> sums, int64_t j, Real z_j, Ints counts) __attribute__((always_inline)) {
     const Real x = z_j - m, e = V::exp_sweep(x);
     store(to + j, e);
-    sums.exp = V::select(counts, sums.exp + e, sums.exp);
-    if constexpr (kAllLogits) sums.plain = V::select(counts, sums.plain + x, sums.plain);
+    add_terms<kAllLogits ? kPlain : 0, V>(sums, x, e, counts);
     return sums;
   };
   struct Two {
@@ -158,7 +173,7 @@ IMAE_INLINE auto exponentiate_but_two(ScalarOf<T>* to, const T* z, int64_t count
 }
 
 // exponentiate() of a row of any length, in parts. Where kept is false, a part replaces the one before.
-template <bool kAllLogits, class T>
+template <int kSums, class T>
 __attribute__((noinline)) Sums<typename Vector<ScalarOf<T>>::Real> exponentiate_parts(ScalarOf<T>* to, bool kept,
                                                                                       const T* z, int64_t C, int64_t y,
                                                                                       ScalarOf<T> m, const T* next,
@@ -166,8 +181,8 @@ __attribute__((noinline)) Sums<typename Vector<ScalarOf<T>>::Real> exponentiate_
   Total<Vector<ScalarOf<T>>> row;
   for (int64_t begin = 0; begin < C; begin += kPart) {
     const int64_t at = kept ? begin : 0;
-    row.add(exponentiate<kAllLogits>(to + at, z + begin, C - begin < kPart ? C - begin : kPart, y - begin, m,
-                                     next + begin, grad + at));
+    row.add(exponentiate<kSums>(to + at, z + begin, C - begin < kPart ? C - begin : kPart, y - begin, m, next + begin,
+                                grad + at));
   }
   return row.all();
 }
@@ -196,11 +211,11 @@ IMAE_INLINE S finite_or_zero(S max) {  // so that -infinity less the maximum is 
 }
 
 // Any row, in two sweeps.
-template <bool kAllLogits, class T>
+template <int kSums, class T>
 IMAE_INLINE Statistics<ScalarOf<T>> read_row(ScalarOf<T>* to, bool kept, const T* z, int64_t C, int64_t y) {
   constexpr int kLanes = Vector<ScalarOf<T>>::kLanes;
   const ScalarOf<T> max = finite_or_zero(maximum(z, C, y));
-  const auto sums = exponentiate_parts<kAllLogits>(to, kept, z, C, y, max, z, reinterpret_cast<const T*>(to));
+  const auto sums = exponentiate_parts<kSums>(to, kept, z, C, y, max, z, reinterpret_cast<const T*>(to));
   return {max, reduce_one<kLanes>(sums.exp, Plus{}), reduce_one<kLanes>(sums.plain, Plus{}), load_one(z + y)};
 }
 

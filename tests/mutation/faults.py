@@ -7,6 +7,7 @@ from cpu_faults import CPU
 from formula_faults import FORMULAS
 from package_faults import PACKAGE
 from shipped import SHIPPED
+from statistics_faults import STATISTICS
 from targets import TARGETS
 
-FAULTS = (*SHIPPED, *FORMULAS, *CPU, *PACKAGE, *TARGETS, *ANYWHERE)
+FAULTS = (*SHIPPED, *FORMULAS, *CPU, *PACKAGE, *TARGETS, *STATISTICS, *ANYWHERE)

@@ -28,9 +28,9 @@ FORMULAS = (
         ("test_case_table.py",),
     ),
     Fault(
-        "csrc/combination.h",
-        "u = M::select(row.z_y == infinity, row.z_y - row.z_y, u);",
-        "",
+        "csrc/steps.h",
+        "return M::select(row.z_y == M::set(M::infinity()), row.z_y - row.z_y, u);",
+        "return u;",
         "an infinite label logit is a perfect fit instead of NaN",
         VALUES,
     ),

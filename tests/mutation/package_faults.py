@@ -63,8 +63,8 @@ PACKAGE = (
     ),
     Fault(
         "imae_ext/ops.py",
-        "_REFUSALS = (RuntimeError,",
-        "_REFUSALS = (Exception,",
+        "REFUSALS = (RuntimeError,",
+        "REFUSALS = (Exception,",
         "the end of a recomputation taken for a refusal",
         ("test_contexts.py",),
     ),

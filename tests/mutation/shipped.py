@@ -69,9 +69,9 @@ SHIPPED = (
         VALUES,
     ),
     Fault(
-        "csrc/combination.h",
-        "auto u = (row.z_y - row.shift) - log_sum;",
-        "auto u = row.z_y - (row.shift + log_sum);",
+        "csrc/steps.h",
+        "const auto u = (row.z_y - row.shift) - log_sum;",
+        "const auto u = row.z_y - (row.shift + log_sum);",
         "the margin from max + log sum: wrong at a large offset",
         VALUES,
     ),

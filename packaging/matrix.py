@@ -34,7 +34,7 @@ def environment(folder: Path, python: str, torch: str) -> Path:
     subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
     inside = folder / "bin/python"
     if torch != NO_TORCH:
-        pip(inside, torch, "numpy")
+        pip(inside, "--no-compile", torch, "numpy")  # what is imported is compiled soon enough
     return inside
 
 

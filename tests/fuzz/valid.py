@@ -12,7 +12,7 @@ import formulas
 import numpy as np
 import torch
 from cases import Spec
-from expected import assert_within, exact, expected, row_allowances, rows, stats_allowances
+from expected import Expected, assert_within, exact, expected, row_allowances, rows, stats_allowances
 from oracle64 import oracle64
 from torch import Tensor
 
@@ -186,6 +186,18 @@ def _check_row_stats(call: Call, made: dict[str, Tensor]) -> None:
         assert_within(made[name].reshape(-1)[kept], wanted, 4 * most, name)
 
 
+def _check_value(call: Call, loss: Tensor, out: Tensor, wanted: Expected, slack: float) -> None:
+    by_row = call.options["reduction"] == "none"
+    assert loss.shape == (call.target.shape if by_row else ()), "the loss's shape"
+    assert loss.dtype == (torch.float64 if call.logits.dtype is torch.float64 else torch.float32), "the loss's dtype"
+    if by_row:
+        assert bool((loss.reshape(-1)[out] == 0).all()), "the value of a row that is left out"
+    if bool(out.all()) and call.options["reduction"] in ("mean", "normalized"):
+        assert bool(loss.isnan()), "a mean over no rows"
+    else:
+        assert_within(loss.reshape(-1) if by_row else loss, wanted.loss, slack * wanted.loss_allowed, "loss")
+
+
 def check(call: Call) -> None:
     before = call.logits.clone(), call.target.clone()
     made = run(call)
@@ -226,20 +238,7 @@ def check(call: Call) -> None:
         and _without_digits(wanted, ~out, labels, weight, compute)
     ):
         return  # docstrings say so
-    assert loss.shape == (target.shape if options["reduction"] == "none" else ()), "the loss's shape"
-    assert loss.dtype == compute, "the loss's dtype"
-    if options["reduction"] == "none":
-        assert bool((loss.reshape(-1)[out] == 0).all()), "the value of a row that is left out"
-    divides = options["reduction"] in ("mean", "normalized")
-    if bool(out.all()) and divides:
-        assert bool(loss.isnan()), "a mean over no rows"
-    else:
-        assert_within(
-            loss.reshape(-1) if options["reduction"] == "none" else loss,
-            wanted.loss,
-            slack * wanted.loss_allowed,
-            "loss",
-        )
+    _check_value(call, loss, out, wanted, slack)
     if "grad" in made:
         grad = made["grad"]
         assert grad.shape == call.logits.shape and grad.dtype == dtype, "the gradient's shape and dtype"

@@ -11,6 +11,7 @@ the same in plain PyTorch.
 
 from . import reference
 from .binary import BinaryRobustLoss, binary_robust_loss
+from .distributed.vocab import vocab_parallel_robust_loss
 from .formulas import (
     AEL,
     AGCE,
@@ -140,5 +141,6 @@ __all__ = [
     "sce_loss",
     "taylor_ce_loss",
     "value_and_grad",
+    "vocab_parallel_robust_loss",
     "vote_shares",
 ]

@@ -66,6 +66,11 @@ def expect_tensor(name: str, value: object) -> None:
     if not isinstance(value, Tensor):
         hint = hints.not_a_tensor(name, value)
         raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}{hint}")
+    if type(value).__name__ == "DTensor":
+        raise TypeError(
+            f"imae_ext: expected {name} to be a plain Tensor, got a DTensor, which robust_loss and mixed_loss take "
+            f"where the logits are one; pass {name}.full_tensor()"
+        )
 
 
 def expect_dense(name: str, value: Tensor) -> None:

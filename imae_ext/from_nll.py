@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import _torch
 from ._signature import explained
-from .checks import FLOATS, check_options, check_sample_weight, check_weight, not_ignored
+from .checks import FLOATS, check_options, check_sample_weight, check_weight, expect_tensor, not_ignored
 from .distributed import groups
 from .distributed.signature import Said
 from .formulas import DM, IMAE, Focal, Formula, SingleFormula
@@ -68,6 +68,7 @@ def _check(
     if not isinstance(nll, Tensor) or nll.dtype not in FLOATS:
         got = nll.dtype if isinstance(nll, Tensor) else type(nll).__name__
         raise TypeError(f"imae_ext: expected nll to be a Tensor of a floating dtype, got {got}")
+    expect_tensor("nll", nll)  # no DTensor
     if formula.needs_all_logits:
         raise ValueError(
             f"imae_ext: expected a formula of p_y alone, got {formula!r}, which needs all logits; pass the hidden "

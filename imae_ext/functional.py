@@ -10,7 +10,7 @@ from torch import Tensor
 from . import checks, devices, out_checks, plain, soft
 from ._extension import compiled
 from ._signature import explained
-from .distributed import rows
+from .distributed import dtensor, rows
 from .distribution import Asked, statistics
 from .formulas import CCE, Formula
 from .stats import RowStats
@@ -92,6 +92,10 @@ def robust_loss(
     Differs from F.cross_entropy: NaN in an ignored row stays out of the gradient, so does NaN or an infinity in a row
     whose class has weight 0 (there F.cross_entropy's loss is NaN, too), and half-precision logits give a float32 loss.
     """
+    if type(logits) is not Tensor and dtensor.is_dtensor(logits):
+        dtensor.refuse_group(group)
+        given = (formula, weight, sample_weight, label_smoothing, ignore_index, reduction)
+        return dtensor.loss(robust_loss, logits, target, given)
     if group is not None:
         given = (formula, weight, sample_weight, label_smoothing, ignore_index, reduction)
         return rows.loss(robust_loss, logits, target, given, group)
@@ -151,11 +155,14 @@ def value_and_grad(
       tensor([[-0.1192,  0.1192]])
     """
     options = (formula, weight, sample_weight, ignore_index, reduction)
-    if group is None and label_smoothing == 0 and not soft.is_meant(logits, target):
+    spread = type(logits) is not Tensor and dtensor.is_dtensor(logits)
+    if spread and out is not None:
+        raise ValueError("imae_ext: expected no out for DTensor logits; the gradient is a DTensor of their placements")
+    if group is None and not spread and label_smoothing == 0 and not soft.is_meant(logits, target):
         if devices.has_kernels(logits):
             return ops.value_and_grad(logits, target, options, out)
         return plain.value_and_grad(logits, target, options, out)
-    if not soft.is_meant(logits, target):
+    if not spread and not soft.is_meant(logits, target):
         checks.check(logits, target, *options)
     if out is not None:
         out_checks.check_out(logits, out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from . import _torch, checks, devices
 from ._extension import compiled
 from ._signature import explained
-from .distributed import groups
+from .distributed import dtensor, groups
 from .distributed.signature import Said
 from .formulas import Formula
 from .two_sweeps import divisor, in_two_sweeps
@@ -76,6 +76,10 @@ def mixed_loss(
     References:
       Zhang et al. 2018, mixup; Liu & Guo 2020, Peer Loss Functions.
     """
+    if type(logits) is not Tensor and dtensor.is_dtensor(logits):
+        dtensor.refuse_group(group)
+        second, given = other_lam, (formula, weight, sample_weight, ignore_index, reduction)
+        return dtensor.mixed(mixed_loss, _divisor, logits, (target, other), (lam, second), given)
     checks.check_options(formula, reduction, ignore_index)
     checks.check_tensors(logits, target, weight, sample_weight)
     if not isinstance(other, Tensor) or other.dtype not in (torch.int64, torch.int32):
@@ -105,6 +109,14 @@ def mixed_loss(
     return groups.loss(
         group, reduction, said, lambda: divisor(logits, target, other, first, second, options), weight, (C,), call
     )
+
+
+def _divisor(logits: Tensor, target: Tensor, other: Tensor, lam: Any, other_lam: Any, options: Any) -> Tensor:
+    """Return what `mean` and `normalized` divide by, for amounts as the caller gave them."""
+    dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
+    first = _amount("lam", lam, target, dtype)
+    second = None if other_lam is None else _amount("other_lam", other_lam, target, dtype)
+    return divisor(logits, target, other, first, second, options)
 
 
 def _check_labels(logits: Tensor, target: Tensor, other: Tensor, ignore_index: int) -> None:

@@ -28,8 +28,7 @@ from .formulas import Formula
 from .reference import Row
 
 Pair = tuple[Tensor, Tensor]
-# formula, weight, sample_weight, ignore_index, reduction
-Options = tuple[Formula, Tensor | None, Tensor | None, int, str]
+Options = tuple[Formula, Tensor | None, Tensor | None, int, str]  # weight, sample_weight, ignore_index, reduction
 
 
 class Statistics(NamedTuple):
@@ -149,26 +148,35 @@ class _Call:
     divisor: Tensor | None = None
 
     def __init__(self, logits: Tensor, target: Tensor, options: Options, out: Tensor | None = None) -> None:
-        self.formula, weight, sample_weight, ignore_index, self.reduction = options
+        self.formula, *_, self.reduction = options
         self.dim = min(1, logits.dim() - 1)
         self.dtype, self.C = logits.dtype, logits.shape[self.dim]
         compute = torch.float32 if logits.dtype.itemsize < 4 else logits.dtype
-        self.live = checks.not_ignored(target, ignore_index)
-        wanted = target.where(self.live, 0).long()
-        self.label = wanted.clamp(0, self.C - 1)
-        known = self.label == wanted  # others are NaN, where nobody may look at the labels
-        self.weight = None if weight is None else weight.to(compute)[self.label]
-        if sample_weight is not None:
-            by_sample = sample_weight.to(compute)
-            self.weight = by_sample if self.weight is None else self.weight * by_sample
-        if self.weight is not None:
-            self.live = self.live & ((self.weight != 0) | ~known)
+        known = self._count(target, options, compute)
         self.buffer = logits.to(compute, copy=True) if out is None or out.dtype != compute else out.copy_(logits)
         look = target.device.type == "cpu" and _torch.has_values(target)  # which takes less time there than to write
         if not look or not bool(self.live.all()):
             self.buffer.masked_fill_(~self.live.unsqueeze(self.dim), 0.0)
         found = statistics(self.buffer, self.label, self.dim, all_logits=self.formula.needs_all_logits)
         self.found = found._replace(z_y=found.z_y.masked_fill(~known, torch.nan))
+
+    def _count(self, target: Tensor, options: Options, compute: torch.dtype) -> Tensor:
+        """Find which rows count, with what weight; return whether each label is a class."""
+        _, weight, sample_weight, ignore_index, _ = options
+        self.live = checks.not_ignored(target, ignore_index)
+        wanted = target.where(self.live, 0).long()
+        self.label = wanted.clamp(0, self.C - 1)
+        known = self.label == wanted  # others are NaN, where nobody may look at the labels
+        self.weight = None if weight is None else weight.to(compute)[self.label]
+        if sample_weight is not None:
+            self.weight = sample_weight.to(compute) * (1 if self.weight is None else self.weight)
+        if self.weight is not None:
+            self.live = self.live & ((self.weight != 0) | ~known)
+        return known
+
+    def _total(self, x: Tensor) -> Tensor:
+        """Add up what the rows have."""
+        return x.sum()
 
     def loss(self, with_gradient: bool) -> Tensor:
         """Reduce the rows' values, and remember by what."""
@@ -182,10 +190,10 @@ class _Call:
         if self.reduction == "none":
             return values
         if self.reduction == "mean":
-            self.divisor = self._counted(weight).sum()
+            self.divisor = self._total(self._counted(weight))
         elif self.reduction == "normalized":
-            self.divisor = self._counted(weight * reference._example_weight(self.formula, row)).sum()
-        return values.sum() if self.divisor is None else values.sum() / self.divisor
+            self.divisor = self._total(self._counted(weight * reference._example_weight(self.formula, row)))
+        return self._total(values) / (1 if self.divisor is None else self.divisor)
 
     def gradient(self, grad_output: Tensor) -> Tensor:
         """Turn the buffer into the gradient; a batch of grad_outputs may not be written into it."""

@@ -19,7 +19,8 @@ def _process(rank: int, size: int, folder: str, work: Callable[..., Any], argume
     try:
         found = work(*arguments)
         torch.save(found, f"{folder}/{rank}.pt")
-        dist.barrier()  # nobody ends while another still waits for an answer
+        if not (isinstance(found, dict) and found.get("over")):
+            dist.barrier()  # nobody ends while another still waits for an answer
     except BaseException:
         print(f"rank {rank}: {traceback.format_exc()}", file=sys.stderr, flush=True)
         raise

@@ -58,8 +58,8 @@ ANYWHERE = (
     ),
     Fault(
         "imae_ext/plain.py",
-        "self.divisor = self._counted(weight * reference._example_weight(self.formula, row)).sum()",
-        "self.divisor = self._counted(reference._example_weight(self.formula, row)).sum()",
+        "self.divisor = self._total(self._counted(weight * reference._example_weight(self.formula, row)))",
+        "self.divisor = self._total(self._counted(reference._example_weight(self.formula, row)))",
         "in plain torch normalized divides by the example weights alone",
         PLAIN,
     ),

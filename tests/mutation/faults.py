@@ -7,7 +7,8 @@ from cpu_faults import CPU
 from formula_faults import FORMULAS
 from package_faults import PACKAGE
 from shipped import SHIPPED
+from spread_faults import SPREAD_FAULTS
 from statistics_faults import STATISTICS
 from targets import TARGETS
 
-FAULTS = (*SHIPPED, *FORMULAS, *CPU, *PACKAGE, *TARGETS, *STATISTICS, *ANYWHERE)
+FAULTS = (*SHIPPED, *FORMULAS, *CPU, *PACKAGE, *TARGETS, *STATISTICS, *ANYWHERE, *SPREAD_FAULTS)

@@ -1,0 +1,1 @@
+"""Losses over several processes: a training example for torchrun."""

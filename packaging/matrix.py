@@ -51,7 +51,7 @@ def tests_there(inside: Path, folder: Path) -> str:
         source = ROOT / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, folder / name)
-    pip(inside, "-r", ROOT / "requirements/demo.txt", "-r", ROOT / "requirements/test.txt")
+    pip(inside, "--no-compile", "-r", ROOT / "requirements/demo.txt", "-r", ROOT / "requirements/test.txt")
     command = [inside, "-m", "pytest", "-q", "-m", "short", "tests"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     last = (done.stdout.strip().splitlines() or [done.stderr[-300:]])[-1]

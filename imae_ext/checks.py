@@ -226,6 +226,11 @@ def check(
     """Check everything that can be checked without waiting for a device, and with IMAE_EXT_DEBUG=1 the rest."""
     check_options(formula, reduction, ignore_index)
     check_tensors(logits, target, weight, sample_weight)
-    at_hand = target.device.type == "cpu" or os.environ.get("IMAE_EXT_DEBUG") == "1"
-    if at_hand and _torch.has_values(target):
+    if may_look_at(target):
         check_labels(logits, target, ignore_index)
+
+
+def may_look_at(target: Tensor) -> bool:
+    """Whether labels have values, and nobody would wait for them unasked."""
+    at_hand = target.device.type == "cpu" or os.environ.get("IMAE_EXT_DEBUG") == "1"
+    return at_hand and _torch.has_values(target)

@@ -70,8 +70,8 @@ def mixed_loss(
       >>> mixed_loss(logits, a, b, 0.75, CCE())
       tensor(0.7395)
 
-    It is the loss of probabilities that hold both amounts, without their memory, and on a CPU in one sweep; elsewhere
-    the kernels for class labels sweep the rows twice.
+    It is the loss of probabilities that hold both amounts, without their memory, and by a kernel in one sweep; on a
+    device without kernels the rows are swept once for each label.
 
     References:
       Zhang et al. 2018, mixup; Liu & Guo 2020, Peer Loss Functions.

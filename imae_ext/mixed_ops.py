@@ -27,10 +27,16 @@ _KERNEL = one_pass.kernel_of("mixed", _reference, constants=(4, 7))
 def loss(
     logits: Tensor, target: Tensor, other: Tensor, lam: Tensor, other_lam: Tensor | None, options: Options
 ) -> Tensor:
-    """Compute the loss, differentiable with respect to the logits: by a kernel on a CPU, else in two sweeps."""
+    """Compute the loss, differentiable with respect to the logits: by a kernel of a device that has them.
+
+    On meta tensors, which no kernel computes, and for derivatives that none makes, in two sweeps.
+    """
     formula, weight, sample_weight, ignore_index, reduction = options
-    if logits.device.type != "cpu" or needs_reference(lam, other_lam, weight, sample_weight):
+    if logits.is_meta or needs_reference(lam, other_lam, weight, sample_weight):
         return in_two_sweeps(logits, target, other, lam, other_lam, options)
+    if not logits.is_cpu and checks.may_look_at(target):  # on a CPU, the kernel looks
+        checks.check_labels(logits, target, ignore_index)
+        checks.check_labels(logits, torch.where(target == ignore_index, target, other), ignore_index)
     inputs: tuple[Any, ...] = (target, other, lam, other_lam, formula.packed, weight, sample_weight, ignore_index)
     rows = logits
     if logits.dim() != 2:

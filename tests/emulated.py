@@ -9,14 +9,14 @@ import fcntl
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import torch
 from cases import Case
-from expected import assert_within, expected, rows
+from expected import Expected, assert_within, expected, rows
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests" / "simt"))
@@ -59,40 +59,59 @@ def tier(name: str | None) -> Iterator[None]:
         os.environ.pop("IMAE_EXT_TIER", None)
 
 
-def run(kernels: Kernels, case: Case, target: torch.Tensor | None = None) -> tuple:
-    """Loss, gradient and the wanted: in one pass where the operators do that, else by saved coefficients."""
-    logits, labels, weight = case.inputs()
-    target = labels if target is None else target
+def upstream_of(case: Case, target: torch.Tensor) -> torch.Tensor | None:
+    """What comes from above; None where the operators write the gradient in one pass."""
+    if case.reduction in ("mean", "sum") and case.dtype != torch.float16:
+        return None
+    dtype = torch.float64 if case.dtype == torch.float64 else torch.float32
+    if case.reduction != "none":
+        return torch.tensor(0.75, dtype=dtype)
+    return torch.linspace(-1.5, 2.5, target.numel(), dtype=dtype).view(target.shape)
+
+
+def run(kernels: Kernels, case: Case, inputs: tuple, upstream: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """Loss and gradient: in one pass, or by saved coefficients."""
+    logits, target, weight = inputs
     before = logits.clone()
-    reduction = REDUCTIONS[case.reduction]
     packed = tuple(case.formula.build().packed)
-    options = {"class_weight": weight, "reduction": reduction}
-    if reduction in (MEAN, SUM) and case.dtype != torch.float16:
+    options = {"class_weight": weight, "reduction": REDUCTIONS[case.reduction]}
+    if upstream is None:
         made = kernels.forward(logits, target, packed, grad=True, **options)
-        upstream = 1.0
     else:
         made = kernels.forward(logits, target, packed, save=True, **options)
-        loss = made["loss"]
-        upstream = torch.full_like(loss, 0.75)
-        if loss.ndim:
-            upstream = torch.linspace(-1.5, 2.5, loss.numel(), dtype=loss.dtype).view_as(loss)
         made["grad"] = kernels.backward(logits, target, made, upstream)
-        upstream = upstream.double().numpy().reshape(-1) if upstream.ndim else upstream.item()
     assert torch.equal(before.nan_to_num(nan=12345.0), logits.nan_to_num(nan=12345.0)), "the logits were written to"
-    wanted = expected(case.formula, logits, target, weight=weight, reduction=case.reduction, grad_output=upstream)
-    return made, wanted
+    return made
 
 
-def check(kernels: Kernels, case: Case, machines=ORDERS, target: torch.Tensor | None = None) -> None:
-    results = []
-    for machine in machines:
-        kernels.machine = machine
-        made, wanted = run(kernels, case, target)
-        loss = made["loss"].reshape(-1) if case.reduction == "none" else made["loss"]
-        assert_within(loss, wanted.loss, wanted.loss_allowed, f"loss, {machine}")
-        assert_within(rows(made["grad"]), wanted.grad, wanted.grad_allowed, f"gradient, {machine}")
-        results.append(made)
-    for other in results[1:]:
-        for name, value in results[0].items():
-            same = (value == other[name]) | (value.isnan() & other[name].isnan())
-            assert same.all(), f"{name} depends on the order of threads"
+def wanted_of(case: Case, inputs: tuple, upstream: torch.Tensor | None) -> Expected:
+    logits, target, weight = inputs
+    above = 1.0 if upstream is None else upstream.double().numpy().reshape(-1) if upstream.ndim else upstream.item()
+    return expected(case.formula, logits, target, weight=weight, reduction=case.reduction, grad_output=above)
+
+
+def check(
+    kernels: Kernels,
+    case: Case,
+    machines: Sequence[Machine] = ORDERS,
+    target: torch.Tensor | None = None,
+    tiers: Sequence[str | None] = (None,),
+) -> None:
+    """Hold every tier's results to the oracle, and those of all orders of threads to each other's bits."""
+    logits, labels, weight = case.inputs()
+    inputs = (logits, labels if target is None else target, weight)
+    upstream = upstream_of(case, inputs[1])
+    wanted = wanted_of(case, inputs, upstream)
+    for name in tiers:
+        with tier(name):
+            results = []
+            for machine in machines:
+                kernels.machine = machine
+                results.append(run(kernels, case, inputs, upstream))
+        loss = results[0]["loss"].reshape(-1) if case.reduction == "none" else results[0]["loss"]
+        assert_within(loss, wanted.loss, wanted.loss_allowed, f"loss, tier {name}")
+        assert_within(rows(results[0]["grad"]), wanted.grad, wanted.grad_allowed, f"gradient, tier {name}")
+        for other in results[1:]:
+            for key, value in results[0].items():
+                same = (value == other[key]) | (value.isnan() & other[key].isnan())
+                assert same.all(), f"{key}, tier {name}: depends on the order of threads"

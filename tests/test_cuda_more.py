@@ -1,4 +1,4 @@
-"""The CUDA operators on a GPU, further: probabilities as target, and tensors that 32 bits cannot count."""
+"""The CUDA operators on a GPU, further: other targets than class labels, and tensors that 32 bits cannot count."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from cases import FORMULAS
-from expected import assert_within
+from expected import assert_within, expected
 from test_soft import problem, wanted_of
 
 import imae_ext
@@ -35,7 +35,26 @@ def test_probabilities(dtype, C):
         assert_within(loss.detach().cpu(), value, value_off + near * abs(value), "loss")
         assert_within(found.cpu(), grad, grad_off[:, None] + 1.01 * eps * abs(grad), "gradient")
     seen = queued(lambda: imae_ext.robust_loss(leaf, amounts, spec.build()))
-    assert any("dense_kernel" in name for name in seen.kernels) and not seen.waits, seen
+    assert any("DenseJob" in name for name in seen.kernels) and not seen.waits, seen
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("C", [2, 10, 1100])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_two_labels(dtype, C):
+    """By their own kernel, against the oracle of each label's loss."""
+    wide = torch.float64 if dtype is torch.float64 else torch.float32
+    z, a, b, lam = 3 * torch.randn(14, C), torch.randint(C, (14,)), torch.randint(C, (14,)), torch.rand(14).to(wide)
+    z = z.to(dtype)
+    for spec in (FORMULAS[0], FORMULAS[4], FORMULAS[14]):
+        parts = [expected(spec, z, y, sample_weight=t, reduction="none") for y, t in ((a, lam), (b, 1 - lam))]
+        leaf, labels, amounts = z.cuda().requires_grad_(), (a.cuda(), b.cuda()), lam.cuda()
+        loss = imae_ext.mixed_loss(leaf, *labels, amounts, spec.build(), reduction="none")
+        (found,) = torch.autograd.grad(loss.sum(), leaf)
+        assert_within(loss.detach().cpu(), sum(p.loss for p in parts), sum(p.loss_allowed for p in parts), "loss")
+        assert_within(found.cpu(), sum(p.grad for p in parts), sum(p.grad_allowed for p in parts), "gradient")
+    seen = queued(lambda: imae_ext.mixed_loss(leaf, *labels, amounts, spec.build()))
+    assert any("MixedJob" in name for name in seen.kernels) and not seen.waits, seen
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The emulated CUDA kernels of other targets: binary losses, and amounts of every class."""
+"""The emulated CUDA kernels of other targets: binary losses, amounts of every class, and two labels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 import torch
 from cases import FORMULAS
 from emulated import DTYPES, NONE, ORDERS, REDUCTIONS, SUM, emulated
-from expected import assert_within
+from expected import assert_within, expected
 from test_soft import problem, wanted_of
 
-from imae_ext import reference, soft
+from imae_ext import reference, soft, two_sweeps
 
 pytestmark = pytest.mark.cuda
 
@@ -145,3 +145,95 @@ def test_amounts_of_no_rows(kernels):
     none = torch.empty(0, 5), torch.empty(0, 5)
     packed = tuple(FORMULAS[0].build().packed)
     assert kernels.dense(*none, packed)["loss"].isnan() and kernels.dense(*none, packed, reduction=SUM)["loss"] == 0
+
+
+def two_labels(C, dtype=torch.float64, N=28):
+    """Logits with margins to 200 on either label, and labels that are often the same one; amounts of both signs."""
+    z = (3 * torch.randn(N, C)).to(dtype)
+    a, b, rows = torch.randint(C, (N,)), torch.randint(C, (N,)), torch.arange(N)
+    b[::5] = a[::5]
+    z[rows[1::2], torch.where(rows % 3 == 0, b, a)[1::2]] += torch.linspace(-200, 200, N)[1::2].to(dtype)
+    return z, a, b, torch.linspace(-0.5, 1.5, N)
+
+
+def mixed_in_every_order(kernels, *inputs, upstream=None, **options):
+    """As in_every_order."""
+    results = []
+    for machine in ORDERS:
+        kernels.machine = machine
+        made = kernels.mixed(*inputs, **options)
+        above = torch.ones_like(made["loss"]) if upstream is None else upstream
+        without = {name: value for name, value in options.items() if name != "reduction"}
+        made |= kernels.mixed(*inputs, grad_output=above, divisor=made["divisor"], **without)
+        results.append(made)
+    for other in results[1:]:
+        for name, value in results[0].items():
+            assert torch.equal(value.nan_to_num(7.0), other[name].nan_to_num(7.0)), f"{name} depends on the order"
+    return results[0]
+
+
+@pytest.mark.parametrize("C", [1, *AMOUNT_COUNTS])
+@pytest.mark.parametrize("spec", FORMULAS, ids=str)
+def test_two_labels(kernels, spec, C):
+    """Against the oracle of each label's own loss."""
+    if C == 1 and not spec.margin:
+        pytest.skip("0 / 0")
+    dtype = DTYPES[(FORMULAS.index(spec) + C) % 4]
+    z, a, b, lam = two_labels(C, dtype, N=7 if C > 100 else 28)
+    wide = torch.float64 if dtype is torch.float64 else torch.float32
+    lam = lam.to(wide)
+    made = mixed_in_every_order(kernels, z, a, b, lam, tuple(spec.build().packed), reduction=NONE)
+    parts = [
+        expected(spec, z, label, sample_weight=amount, reduction="none") for label, amount in ((a, lam), (b, 1 - lam))
+    ]
+    assert_within(made["loss"], sum(p.loss for p in parts), sum(p.loss_allowed for p in parts), "loss")
+    assert_within(made["grad"], sum(p.grad for p in parts), sum(p.grad_allowed for p in parts), "gradient")
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("C", [7, 1030])
+def test_two_labels_with_weights(kernels, C, reduction):
+    """Of classes and rows, 0 among both; labels that are ignored, and amounts that are one number for all."""
+    z, a, b, lam = two_labels(C, N=14)
+    z = z.clamp(-30, 30)
+    a[3], b[5], a[6], b[6] = -100, -100, -100, -100
+    weight, samples = torch.linspace(0.5, 2, C).double(), torch.linspace(-0.5, 2, 14).double()
+    samples[4], weight[a[8]], b[8] = 0, 0, a[8]
+    for spec in FORMULAS[::3]:
+        if reduction == "normalized" and not spec.margin:
+            continue
+        for first, second in ((lam.double(), None), (torch.tensor(0.3).double(), torch.tensor(-0.25).double())):
+            leaf = z.clone().requires_grad_()
+            chosen = (spec.build(), weight, samples, -100, reduction)
+            wanted = two_sweeps.in_two_sweeps(leaf, a, b, first, second, chosen)
+            upstream = torch.linspace(-1, 2, wanted.numel()).double().view(wanted.shape) + 0.3
+            (grad,) = torch.autograd.grad(wanted, leaf, upstream)
+            inputs = z.clone()
+            inputs[[3, 4, 6, 8]] = NAN  # rows that do not count are not looked at
+            options = {"other_lam": second, "weight": weight, "sample_weight": samples}
+            packed = tuple(spec.build().packed)
+            made = mixed_in_every_order(
+                kernels, inputs, a, b, first, packed, upstream=upstream, reduction=REDUCTIONS[reduction], **options
+            )
+            torch.testing.assert_close(made["loss"], wanted.detach(), rtol=1e-11, atol=1e-13)
+            torch.testing.assert_close(made["grad"], grad, rtol=1e-9, atol=1e-12)
+            assert (made["grad"][[3, 4, 6, 8]] == 0).all()
+
+
+@pytest.mark.parametrize("C", [5, 1100])
+def test_two_labels_of_rows_that_are_not_numbers(kernels, C):
+    """Each stays alone, as does a label out of range unless it has no amount; a class may be at -infinity."""
+    z, a, b = torch.randn(10, C), torch.arange(10) % 4, (torch.arange(10) + 1) % 4
+    lam = torch.full((10,), 0.25)
+    z[1, 4], z[2, b[2]], z[3], z[5, 4], z[6, b[6]] = NAN, INF, -INF, -INF, -INF
+    a[7], b[8], b[9], lam[9] = C, -1, C, 1
+    for spec in (FORMULAS[0], FORMULAS[4]):
+        made = mixed_in_every_order(kernels, z, a, b, lam, tuple(spec.build().packed), reduction=NONE)
+        assert made["loss"].isnan().nonzero().flatten().tolist() == [1, 2, 3, 7, 8], spec
+        assert made["grad"].isnan().any(1).nonzero().flatten().tolist() == [1, 2, 3, 7, 8], spec
+        assert made["grad"][5, 4] == 0
+
+
+def test_two_labels_of_no_rows(kernels):
+    none = torch.empty(0, 5), *torch.empty(2, 0).long(), torch.empty(0), tuple(FORMULAS[0].build().packed)
+    assert kernels.mixed(*none)["loss"].isnan() and kernels.mixed(*none, reduction=SUM)["loss"] == 0

@@ -92,18 +92,21 @@ void binary(const Tensor& logits, const Binary& b, const Reduction& r) {
   });
 }
 
-// It gets no tensor: where the results lie, the inputs lie, too.
-void dense(const Dense& d, const Reduction& r) {
+// They get no tensor: where the results lie, the inputs lie, too. K: Dense or Mixed.
+template <class K>
+void of_rows(const K& k, const Reduction& r, int (*run)(const K&, const Reduction&, Workspace*, void*)) {
   int device = 0;
-  if (!r.divisor && d.N == 0) return;
-  check(cuda_device_of(r.divisor ? r.divisor : d.grad, &device));
+  if (!r.divisor && k.N == 0) return;
+  check(cuda_device_of(r.divisor ? r.divisor : k.grad, &device));
   on_device(device, [&](void* stream) {
     const auto workspace = workspace_on(device, r.divisor != nullptr);
-    return cuda_dense(d, r, memory_of(workspace), stream);
+    return run(k, r, memory_of(workspace), stream);
   });
 }
+void dense(const Dense& d, const Reduction& r) { of_rows(d, r, &cuda_dense); }
+void mixed(const Mixed& m, const Reduction& r) { of_rows(m, r, &cuda_mixed); }
 
-constexpr Backend kBackend = {&cuda_reads_in_place, nullptr, &forward, &backward, &scale, &binary, &dense, nullptr};
+constexpr Backend kBackend = {&cuda_reads_in_place, nullptr, &forward, &backward, &scale, &binary, &dense, &mixed};
 [[maybe_unused]] const bool added = add_backend(torch::headeronly::DeviceType::CUDA, kBackend);
 
 }  // namespace

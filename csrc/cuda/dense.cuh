@@ -5,24 +5,22 @@
 // but the first time from a cache. Not measured: that a row is not held in shared memory, as in row.cuh, is a guess.
 #pragma once
 #include "../dense.h"
-#include "small.cuh"
+#include "targets.cuh"
 
 namespace imae {
 
-constexpr int kDenseThreads = 256;       // of a block; a guess
-constexpr int64_t kDenseWarpRow = 1024;  // classes that a warp takes alone; a guess
-constexpr int kDenseSome = 32;           // of a lane's classes, that are added up at once: no sum has many terms
-
-// Blocks on an SM that registers must allow: fewer than elsewhere, for a lane holds sums beside what the formulas need.
-template <class S>
-constexpr int kDenseBlocks = sizeof(S) == 8 ? 1 : 2;
+constexpr int kDenseSome = 32;  // of a lane's classes, that are added up at once: no sum has many terms
 
 template <class T>
 struct DenseJob {
+  using S = ScalarOf<T>;
   Dense of;
   Reduction reduction;
   Workspace* workspace;
-  Combination<ScalarOf<T>> combination;
+  Combination<S> combination;
+
+  template <int kLanes>
+  __device__ __forceinline__ Totals row(int64_t i) const;
 };
 
 // The row's top class, the first of the largest logits, and the largest of the others.
@@ -59,30 +57,6 @@ __device__ __forceinline__ Amounts<S> merge(const Amounts<S>& x, const Amounts<S
           x.A + y.A,         x.B + y.B,
           x.a_top + y.a_top, x.b_top + y.b_top,
           x.g_top + y.g_top, x.live + y.live};
-}
-
-// Every lane of the row gets all lanes' together, by `merge`, in a fixed order. What is merged consists of words.
-template <int kLanes, class X>
-__device__ __forceinline__ X merge_lanes(X x) {
-  constexpr int kWords = sizeof(X) / 4;
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) {
-    X other;
-#pragma unroll
-    for (int w = 0; w < kWords; ++w)
-      reinterpret_cast<unsigned*>(&other)[w] =
-          __shfl_xor_sync(0xffffffffu, reinterpret_cast<const unsigned*>(&x)[w], step);
-    x = merge(x, other);
-  }
-  if constexpr (kLanes > 32) {
-    __shared__ X part[kLanes / 32];
-    __syncthreads();  // the parts of the row before have been read
-    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = x;
-    __syncthreads();  // every warp's part is written before any is read
-    x = part[0];
-    for (int w = 1; w < kLanes / 32; ++w) x = merge(x, part[w]);
-  }
-  return x;
 }
 
 template <class T, int kLanes>
@@ -217,38 +191,24 @@ struct DenseRow {
   }
 };
 
-template <class T, int kLanes>
-__global__ void __launch_bounds__(kDenseThreads, kDenseBlocks<ScalarOf<T>>)
-    dense_kernel(const __grid_constant__ DenseJob<T> job) {
-  using S = ScalarOf<T>;
-  constexpr int kRows = kDenseThreads / kLanes;  // of a block, at a time
-  const Dense& d = job.of;
-  Totals totals{0, 0, 0};
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kRows + threadIdx.x / kLanes; i < d.N;
-       i += static_cast<int64_t>(gridDim.x) * kRows) {
-    const S w = d.sample_weight ? static_cast<const S*>(d.sample_weight)[i] : S(1);
-    T* grad = d.grad ? static_cast<T*>(d.grad) + i * d.C : nullptr;
-    const bool leader = threadIdx.x % kLanes == 0;
-    Amounts<S> found{0, 0, 0, 0, 0, 0, 0, 0};
-    if (w != 0) {
-      const S factor = grad ? w * (static_cast<const S*>(d.grad_output)[d.grad_output_is_scalar ? 0 : i] /
-                                   *static_cast<const S*>(d.divisor))
-                            : S(0);
-      DenseRow<T, kLanes> row(job, i);
-      row.find_top();
-      row.add_masses();
-      found = row.evaluate_all(grad, factor);
-    } else if (grad) {
-      for (int64_t k = threadIdx.x % kLanes; k < d.C; k += kLanes) narrow(S(0), grad[k]);
-    }
-    if (!leader) continue;
-    const bool live = found.live > 0;
-    if (d.value) static_cast<S*>(d.value)[i] = live ? found.value * w : S(0);
-    totals =
-        totals + Totals{live ? double(found.value * w) : 0, live ? double(found.example_weight) * w : 0, double(w)};
+template <class T>
+template <int kLanes>
+__device__ __forceinline__ Totals DenseJob<T>::row(int64_t i) const {
+  const S w = of.sample_weight ? static_cast<const S*>(of.sample_weight)[i] : S(1);
+  T* grad = of.grad ? static_cast<T*>(of.grad) + i * of.C : nullptr;
+  Amounts<S> found{0, 0, 0, 0, 0, 0, 0, 0};
+  if (w != 0) {
+    DenseRow<T, kLanes> row(*this, i);
+    row.find_top();
+    row.add_masses();
+    found = row.evaluate_all(grad, grad ? w * upstream<S>(of, i) : S(0));
+  } else if (grad) {
+    for (int64_t k = threadIdx.x % kLanes; k < of.C; k += kLanes) narrow(S(0), grad[k]);
   }
-  if (!job.reduction.divisor || !grid_sum(totals, job.workspace->part, &job.workspace->ticket)) return;
-  if (threadIdx.x == 0) put_reduction<S>(job.reduction, totals);
+  const bool live = found.live > 0;
+  const S value = live ? found.value * w : S(0);
+  if (of.value && threadIdx.x % kLanes == 0) static_cast<S*>(of.value)[i] = value;
+  return {double(value), live ? double(found.example_weight) * w : 0, double(w)};
 }
 
 }  // namespace imae

@@ -34,6 +34,10 @@ int cuda_dense(const Dense& d, const Reduction& r, Workspace* workspace, void* s
   return kernels_of(d.dtype).dense(d, r, workspace, stream);
 }
 
+int cuda_mixed(const Mixed& m, const Reduction& r, Workspace* workspace, void* stream) {
+  return kernels_of(m.dtype).mixed(m, r, workspace, stream);
+}
+
 int cuda_device_of(const void* memory, int* device) {
   cudaPointerAttributes found{};
   const cudaError_t error = cudaPointerGetAttributes(&found, memory);

@@ -3,6 +3,7 @@
 #pragma once
 #include "../binary.h"
 #include "../dense.h"
+#include "../mixed.h"
 #include "workspace.h"
 
 namespace imae {
@@ -13,6 +14,7 @@ struct CudaKernels {
   int (*scale)(const Scale&, void* stream);
   int (*binary)(const Binary&, const Reduction&, Workspace*, void* stream);
   int (*dense)(const Dense&, const Reduction&, Workspace*, void* stream);
+  int (*mixed)(const Mixed&, const Reduction&, Workspace*, void* stream);
 };
 
 extern const CudaKernels cuda_float64, cuda_float32, cuda_float16, cuda_bfloat16;
@@ -25,6 +27,7 @@ int cuda_backward(const Backward&, void* stream);
 int cuda_scale(const Scale&, void* stream);
 int cuda_binary(const Binary&, const Reduction&, Workspace*, void* stream);
 int cuda_dense(const Dense&, const Reduction&, Workspace*, void* stream);
+int cuda_mixed(const Mixed&, const Reduction&, Workspace*, void* stream);
 int cuda_device_of(const void* memory, int* device);
 const char* cuda_error(int);
 

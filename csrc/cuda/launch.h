@@ -168,6 +168,11 @@ constexpr CudaKernels cuda_kernels() {
             Launcher on(stream);
             if (on.ready()) run_dense<T>(d, r, workspace, on);
             return on.error();
+          },
+          [](const Mixed& m, const Reduction& r, Workspace* workspace, void* stream) {
+            Launcher on(stream);
+            if (on.ready()) run_mixed<T>(m, r, workspace, on);
+            return on.error();
           }};
 }
 

@@ -12,6 +12,7 @@
 #include "binary.cuh"
 #include "cluster.cuh"
 #include "dense.cuh"
+#include "mixed.cuh"
 #include "row.cuh"
 #include "small.cuh"
 #include "strided.cuh"
@@ -114,22 +115,33 @@ void run_binary(const Binary& b, const Reduction& r, Workspace* workspace, L& on
   on.launch(binary_kernel<T>, blocks, shape, BinaryJob<T>{b, r, workspace, b.formula->as<ScalarOf<T>>()});
 }
 
-template <class T, int kLanes, class L>
-void run_dense_rows(const Dense& d, const Reduction& r, Workspace* workspace, L& on) {
-  static_assert(sizeof(DenseJob<T>) <= 4096);  // as above
-  const BlockShape shape{kDenseThreads};
-  const int64_t rows = kDenseThreads / kLanes;
-  const int blocks = on.blocks(dense_kernel<T, kLanes>, (d.N + rows - 1) / rows, shape);
-  if (r.divisor && blocks > 1) on.zero(&workspace->ticket);
-  on.launch(dense_kernel<T, kLanes>, blocks, shape, DenseJob<T>{d, r, workspace, d.formula->as<ScalarOf<T>>()});
+template <int kLanes, class Job, class L>
+void run_target_rows(const Job& job, L& on) {
+  static_assert(sizeof(Job) <= 4096);  // as above
+  const BlockShape shape{kTargetThreads};
+  const int64_t rows = kTargetThreads / kLanes;
+  const int blocks = on.blocks(target_kernel<Job, kLanes>, (job.of.N + rows - 1) / rows, shape);
+  if (job.reduction.divisor && blocks > 1) on.zero(&job.workspace->ticket);
+  on.launch(target_kernel<Job, kLanes>, blocks, shape, job);
+}
+
+// Of an amount for every class, or for two labels.
+template <class Job, class L>
+void run_targets(const Job& job, L& on) {
+  if (job.of.C <= kTargetWarpRow)
+    run_target_rows<32>(job, on);
+  else
+    run_target_rows<kTargetThreads>(job, on);
 }
 
 template <class T, class L>
 void run_dense(const Dense& d, const Reduction& r, Workspace* workspace, L& on) {
-  if (d.C <= kDenseWarpRow)
-    run_dense_rows<T, 32>(d, r, workspace, on);
-  else
-    run_dense_rows<T, kDenseThreads>(d, r, workspace, on);
+  run_targets(DenseJob<T>{d, r, workspace, d.formula->as<ScalarOf<T>>()}, on);
+}
+
+template <class T, class L>
+void run_mixed(const Mixed& m, const Reduction& r, Workspace* workspace, L& on) {
+  run_targets(MixedJob<T>{m, r, workspace, m.formula->as<ScalarOf<T>>()}, on);
 }
 
 }  // namespace imae

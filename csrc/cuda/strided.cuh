@@ -19,15 +19,16 @@ struct Batch {
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) x[k] = begin + k < C ? S(widen(z[(begin + k) * stride])) : -Device<S>::infinity();
   }
-  __device__ __forceinline__ Part<S> part(int begin, int C, int y, bool all_logits) const {
+  template <class Out>
+  __device__ __forceinline__ Part<S> part(int begin, int C, Out out, bool all_logits) const {
     Part<S> s = no_classes<S>();
 #pragma unroll
     for (int k = 0; k < kBatch; ++k)
-      if (begin + k != y) s.max = larger(s.max, x[k]);
+      if (!out(begin + k)) s.max = larger(s.max, x[k]);
     const S m = finite_or_zero(s.max);
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) {
-      if (begin + k == y || begin + k >= C) continue;
+      if (out(begin + k) || begin + k >= C) continue;
       s.sum_exp += fast_exp(x[k] - m);
       if (!all_logits) continue;
       s.sum += x[k] - m;
@@ -36,6 +37,21 @@ struct Batch {
     return s;
   }
 };
+
+// The statistics of C classes, a stride apart, without those that out(j) leaves out.
+template <class T, class Out>
+__device__ __forceinline__ Part<ScalarOf<T>> part_of(const T* z, int64_t stride, int C, Out out, bool all_logits) {
+  using S = ScalarOf<T>;
+  Part<S> part = no_classes<S>(), before = part;
+  for (int begin = 0; begin < C; begin += kBatch) {
+    if (begin > 0 && begin % kSome == 0) {
+      before = merge(before, part);
+      part = no_classes<S>();
+    }
+    part = merge(part, Batch<T>(z, stride, begin, C).part(begin, C, out, all_logits));
+  }
+  return C > kSome ? merge(before, part) : part;
+}
 
 template <class Job>
 __global__ void __launch_bounds__(kStridedThreads, kResidentThreads<typename Job::S> / kStridedThreads)
@@ -56,15 +72,7 @@ __global__ void __launch_bounds__(kStridedThreads, kResidentThreads<typename Job
       if (t.ignored) {
         job.ignore(i);
       } else {
-        Part<S> part = no_classes<S>(), before = part;
-        for (int begin = 0; begin < C; begin += kBatch) {
-          if (begin > 0 && begin % kSome == 0) {
-            before = merge(before, part);
-            part = no_classes<S>();
-          }
-          part = merge(part, Batch<T>(z, stride, begin, C).part(begin, C, t.y, job.combination.needs_all_logits));
-        }
-        if (C > kSome) part = merge(before, part);
+        const Part<S> part = part_of(z, stride, C, [&](int j) { return j == t.y; }, job.combination.needs_all_logits);
         c = job.evaluate(i, t, part.statistics(t.y >= 0 ? S(widen(z[t.y * stride])) : S(0)), scale, true, totals);
       }
     } else {

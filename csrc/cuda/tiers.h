@@ -13,7 +13,9 @@
 //   packs.h            element types, and 16-byte packs of them
 //   device.h           the arithmetic that arithmetic.h asks for
 //   binary.cuh         a logit for each yes or no
-//   dense.cuh          targets with an amount of every class
+//   targets.cuh        rows of other targets:
+//   dense.cuh          an amount of every class
+//   mixed.cuh          two labels
 //   small.cuh          mean's divisor; the scaling of a finished gradient
 //
 // NOT MEASURED: no kernel has run on a GPU yet. That results are right is tested in an emulator; what is fast is a
@@ -22,7 +24,7 @@
 //                                                                            row128, row256, strided or cluster
 //   blocks that hold a row      blocks_to_hold                               IMAE_EXT_CLUSTER=1, 2, 4 or 8
 //   shared memory of a block    slots_to_hold                                none
-//   threads and registers       jobs.h, row.cuh, strided.cuh, small.cuh      none
+//   threads and registers       jobs.h, row.cuh, strided.cuh, small.cuh, targets.cuh   none
 // Both variables are read at each call, and heeded where they give right results. benchmarks/gpu.sh 2 measures every
 // tier against a copy; by that the numbers are to be set, and the word to go.
 #pragma once

@@ -100,13 +100,8 @@ BinaryCall = structure(
 AMOUNTS = (torch.uint8, torch.int32, torch.int64, torch.float32, torch.float64)  # in the order of the kernels' enum
 
 
-DenseCall = structure(
-    "DenseCall",
-    ("machine", MachineCall),
-    *((name, c_int64) for name in ("dtype", "N", "C")),
-    ("logits", c_void_p),
-    ("target", c_void_p),
-    ("smoothing", c_double),
+DENSE_ROWS = (("machine", MachineCall), *((name, c_int64) for name in ("dtype", "N", "C")), ("logits", c_void_p))
+RESULTS = (  # what a call of dense or two-label targets ends with
     ("class_weight", c_void_p),
     ("sample_weight", c_void_p),
     ("formula", POINTER(c_double)),
@@ -117,6 +112,16 @@ DenseCall = structure(
     ("divide_by", c_int64),
     ("loss", c_void_p),
     ("divisor", c_void_p),
+)
+DenseCall = structure("DenseCall", *DENSE_ROWS, ("target", c_void_p), ("smoothing", c_double), *RESULTS)
+MixedCall = structure(
+    "MixedCall",
+    *DENSE_ROWS,
+    *((name, c_void_p) for name in ("target", "other")),
+    ("ignore_index", c_int64),
+    *((name, c_void_p) for name in ("lam", "other_lam")),
+    *((name, c_int64) for name in ("lam_is_scalar", "other_lam_is_scalar")),
+    *RESULTS,
 )
 
 

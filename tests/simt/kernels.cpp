@@ -22,6 +22,10 @@ SIMT_EXPORT const char* run_dense(const imae_simt::DenseCall* call) {
   return simt::error_of([&] { imae_simt::dense(*call); });
 }
 
+SIMT_EXPORT const char* run_mixed(const imae_simt::MixedCall* call) {
+  return simt::error_of([&] { imae_simt::mixed(*call); });
+}
+
 // how many blocks would hold a row
 SIMT_EXPORT int cluster_of(const imae_simt::RowsCall* call) {
   imae::Rows rows;

@@ -19,6 +19,7 @@ from kernel_calls import (
     DenseCall,
     ForwardCall,
     Machine,
+    MixedCall,
     RowsCall,
     ScaleCall,
     pointer,
@@ -42,7 +43,7 @@ def compile_kernels(output: Path, csrc: Path = CSRC, sanitizer: str = "", few_ty
 class Kernels:
     def __init__(self, library: Path, machine: Machine | None = None):
         self.library = ctypes.CDLL(str(library))
-        for name in ("run_forward", "run_backward", "run_scale", "run_binary", "run_dense"):
+        for name in ("run_forward", "run_backward", "run_scale", "run_binary", "run_dense", "run_mixed"):
             run = getattr(self.library, name)
             run.restype = c_char_p
             run.argtypes = [c_void_p]
@@ -231,21 +232,34 @@ class Kernels:
         divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """loss and divisor; or, with grad_output, grad."""
+        of_rows = (pointer(target), smoothing, pointer(weight), pointer(sample_weight))
+        return self._of_rows("run_dense", DenseCall, logits, of_rows, formula, reduction, grad_output, divisor)
+
+    def mixed(
+        self,
+        logits: Tensor,  # (N, C)
+        target: Tensor,  # (N,), int64, as is other
+        other: Tensor,
+        lam: Tensor,  # (N,) or (), as is other_lam
+        formula: tuple[float, ...],
+        *,
+        other_lam: Tensor | None = None,
+        weight: Tensor | None = None,  # (C,)
+        sample_weight: Tensor | None = None,  # (N,)
+        reduction: int = MEAN,
+        grad_output: Tensor | None = None,
+        divisor: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """loss and divisor; or, with grad_output, grad."""
+        amounts = (pointer(lam), pointer(other_lam), lam.dim() == 0, other_lam is not None and other_lam.dim() == 0)
+        of_rows = (pointer(target), pointer(other), -100, *amounts, pointer(weight), pointer(sample_weight))
+        return self._of_rows("run_mixed", MixedCall, logits, of_rows, formula, reduction, grad_output, divisor)
+
+    def _of_rows(self, name, kind, logits, of_rows, formula, reduction, grad_output, divisor):
         made = self._made(logits, logits.shape[:1], reduction, grad_output)
-        call = DenseCall(
-            self.machine.packed(),
-            DTYPES.index(logits.dtype),
-            *logits.shape,
-            pointer(logits),
-            pointer(target),
-            smoothing,
-            pointer(weight),
-            pointer(sample_weight),
-            (c_double * len(formula))(*formula),
-            len(formula),
-            *self._results(made, reduction, grad_output, divisor),
-        )
-        self._run("run_dense", call)
+        numbers = (c_double * len(formula))(*formula), len(formula)
+        rows = (self.machine.packed(), DTYPES.index(logits.dtype), *logits.shape, pointer(logits))
+        self._run(name, kind(*rows, *of_rows, *numbers, *self._results(made, reduction, grad_output, divisor)))
         return made
 
     @staticmethod

@@ -119,6 +119,25 @@ struct DenseCall {
   void *loss, *divisor;
 };
 
+struct MixedCall {
+  Machine machine;
+  int64_t dtype, N, C;
+  const void* logits;
+  const int64_t *target, *other;
+  int64_t ignore_index;
+  const void *lam, *other_lam;
+  int64_t lam_is_scalar, other_lam_is_scalar;
+  const void *class_weight, *sample_weight;
+  const double* formula;
+  int64_t formula_count;
+  void *value, *grad;
+  const void* grad_output;
+  int64_t grad_output_is_scalar;
+  const void* divide_gradient;
+  int64_t divide_by;
+  void *loss, *divisor;
+};
+
 inline bool fill(const RowsCall& call, imae::Rows& rows) {
   const imae::Shape shape{call.sizes, call.logits_strides, call.dim};
   rows.dtype = static_cast<imae::DType>(call.dtype);
@@ -198,25 +217,46 @@ void with_reduction(const Call& call, F f) {
   f(r, workspace.get());
 }
 
+// What the calls of dense and two-label targets have in common.
+template <class Call, class Rows>
+void fill_rows(const Call& call, Rows& rows) {
+  rows.dtype = static_cast<imae::DType>(call.dtype);
+  rows.N = call.N;
+  rows.C = call.C;
+  rows.logits = call.logits;
+  rows.target = call.target;
+  rows.class_weight = call.class_weight;
+  rows.sample_weight = call.sample_weight;
+  rows.formula = &imae::prepare(call.formula, call.formula_count);
+  rows.value = call.value;
+  rows.grad = call.grad;
+  rows.grad_output = call.grad_output;
+  rows.grad_output_is_scalar = call.grad_output_is_scalar != 0;
+  rows.divisor = call.divide_gradient;
+}
+
 inline void dense(const DenseCall& call) {
   imae::Dense d;
-  d.dtype = static_cast<imae::DType>(call.dtype);
-  d.N = call.N;
-  d.C = call.C;
-  d.logits = call.logits;
-  d.target = call.target;
+  fill_rows(call, d);
   d.smoothing = call.smoothing;
-  d.class_weight = call.class_weight;
-  d.sample_weight = call.sample_weight;
-  d.formula = &imae::prepare(call.formula, call.formula_count);
-  d.value = call.value;
-  d.grad = call.grad;
-  d.grad_output = call.grad_output;
-  d.grad_output_is_scalar = call.grad_output_is_scalar != 0;
-  d.divisor = call.divide_gradient;
   Launcher on(call.machine);
   with_reduction(call, [&](const imae::Reduction& r, imae::Workspace* workspace) {
     by_type(call.dtype, [&](auto t) { imae::run_dense<decltype(t)>(d, r, workspace, on); });
+  });
+}
+
+inline void mixed(const MixedCall& call) {
+  imae::Mixed m;
+  fill_rows(call, m);
+  m.other = call.other;
+  m.ignore_index = call.ignore_index;
+  m.lam = call.lam;
+  m.other_lam = call.other_lam;
+  m.lam_is_scalar = call.lam_is_scalar != 0;
+  m.other_lam_is_scalar = call.other_lam_is_scalar != 0;
+  Launcher on(call.machine);
+  with_reduction(call, [&](const imae::Reduction& r, imae::Workspace* workspace) {
+    by_type(call.dtype, [&](auto t) { imae::run_mixed<decltype(t)>(m, r, workspace, on); });
   });
 }
 

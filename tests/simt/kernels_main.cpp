@@ -126,6 +126,33 @@ void run_dense(int64_t dtype, int64_t N, int64_t C, const imae_simt::Machine& ma
   imae_simt::dense(d);
 }
 
+void run_mixed(int64_t dtype, int64_t N, int64_t C, const imae_simt::Machine& machine) {
+  const int64_t size = kSizes[dtype], wide = size == 8 ? 8 : 4;
+  std::mt19937 random(1);
+  std::vector<unsigned char> logits(N * C * size), grad(N * C * size), lam(N * wide, 0x3e), value(N * wide), loss(wide),
+      divisor(wide), per_class(C * wide, 0x3f), per_row(N * wide, 0x3f);
+  for (auto& byte : logits) byte = static_cast<unsigned char>(random() & 0x3f);
+  std::vector<int64_t> target(N), other(N);
+  for (auto* labels : {&target, &other})
+    for (auto& y : *labels) y = random() % 5 == 0 ? -100 : random() % 7 == 0 ? C : int64_t(random() % C);
+  const double formula[] = {double(imae::FormulaId::kIMAE), 0.5, 8.0, 1e-8, double(imae::FormulaId::kNCE), 2.0};
+  imae_simt::MixedCall m{};
+  m.machine = machine;
+  m.dtype = dtype, m.N = N, m.C = C;
+  m.logits = logits.data(), m.target = target.data(), m.other = other.data();
+  m.ignore_index = -100, m.lam = lam.data();
+  m.class_weight = per_class.data(), m.sample_weight = per_row.data();
+  m.formula = formula, m.formula_count = 6;
+  m.divide_by = imae::Reduction::kTargets;
+  m.loss = loss.data(), m.divisor = divisor.data();
+  imae_simt::mixed(m);
+  m.loss = nullptr, m.value = value.data();
+  imae_simt::mixed(m);
+  m.value = m.divisor = nullptr;
+  m.grad = grad.data(), m.grad_output = value.data(), m.divide_gradient = divisor.data();
+  imae_simt::mixed(m);
+}
+
 }  // namespace
 
 int main() {
@@ -146,6 +173,8 @@ int main() {
     run_binary(dtype, 41, 7, {seed % 4, 2, 2, 99 << 10, 0});
     run_dense(dtype, 41, 7, {seed % 4, 2, 2, 99 << 10, 0});
     run_dense(dtype, 5, 1500, {seed % 4, 2, 2, 99 << 10, 0});
+    run_mixed(dtype, 41, 7, {seed % 4, 2, 2, 99 << 10, 0});
+    run_mixed(dtype, 5, 1500, {seed % 4, 2, 2, 99 << 10, 0});
     // 24 KB, and blocks that hold 16, two at a time: two clusters of two, of which one takes two rows
     run({dtype, 3, 24004 / kSizes[dtype], seed % 8, false}, {seed % 4, 2, 2, 36 << 10, 2});
   }

@@ -32,6 +32,7 @@ except ModuleNotFoundError as missing:
 
 ROOT = Path(__file__).parent.resolve()
 STABLE_ABI = "0x020b000000000000"  # the oldest torch that the binary runs on: 2.11
+STRICT = os.environ.get("IMAE_WERROR") == "1"
 SOURCES = [
     "module.cpp",
     "ops.cpp",
@@ -97,7 +98,7 @@ def flags() -> list[str]:
         "-Wno-maybe-uninitialized",
         "-Wno-unknown-warning-option",  # Clang does not know the one before
         *(["-include", str(ROOT / "csrc/old_glibc.h")] if os.environ.get("IMAE_OLD_GLIBC") == "1" else []),
-        *(["-Werror"] if os.environ.get("IMAE_WERROR") == "1" else []),
+        *(["-Werror"] if STRICT else []),
         f"-DTORCH_TARGET_VERSION={STABLE_ABI}",
     ]
 
@@ -136,7 +137,7 @@ def cuda_options(home: Path) -> dict[str, list]:
         "library_dirs": [str(home / name) for name in ("lib64", "lib") if (home / name).is_dir()],
         "libraries": ["cudart_static", "rt", "pthread", "dl"],
         "define_macros": [("IMAE_CUDA_ARCHS", f'"{architectures}"')],
-        "nvcc": ["-O3", "-std=c++20", "-lineinfo", "-Xptxas=-v", "--threads=2"],
+        "nvcc": ["-O3", "-std=c++20", "-lineinfo", "--threads=2", *(["-Werror=all-warnings"] if STRICT else [])],
         # keeps libtorch among the needed libraries: under a CUDA torch it brings the symbol of the current stream
         "link": ["-Wl,--push-state,--no-as-needed", "-ltorch", "-Wl,--pop-state"],
     }

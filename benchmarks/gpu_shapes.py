@@ -118,8 +118,16 @@ def results(call: Call, device: str) -> dict[str, Tensor]:
         loss = imae_ext.robust_loss(leaf, t.to(device), imae_ext.IMAE(), weight=w)
         (found["gradient of amounts"],) = torch.autograd.grad(loss, leaf)
         found["amounts"] = loss.detach()
+        loss = imae_ext.mixed_loss(leaf, y, _other(y, z.shape[1]), 0.75, imae_ext.IMAE(), weight=w, reduction="sum")
+        (found["gradient of two labels"],) = torch.autograd.grad(loss, leaf)
+        found["two labels"] = loss.detach()
     found["p"], found["weight"], *_ = imae_ext.row_stats(z, y, imae_ext.IMAE())
     return found
+
+
+def _other(y: Tensor, C: int) -> Tensor:
+    """Return a second label for each row; those ignored stay so."""
+    return torch.where(y < 0, y, (y + 1) % C)
 
 
 def expected(call: Call) -> dict[str, Tensor]:
@@ -137,6 +145,12 @@ def expected(call: Call) -> dict[str, Tensor]:
         loss = reference.robust_loss(leaf, t, imae_ext.IMAE(), weight=None if w is None else w.double())
         (found["gradient of amounts"],) = torch.autograd.grad(loss, leaf)
         found["amounts"] = loss.detach()
+        loss = torch.zeros((), dtype=torch.float64)
+        for label, lam in ((y, 0.75), (_other(y, z.shape[1]), 0.25)):
+            options = {"weight": None if w is None else w.double(), "reduction": "sum"}
+            loss = loss + lam * reference.robust_loss(leaf, label.long(), imae_ext.IMAE(), **options)
+        (found["gradient of two labels"],) = torch.autograd.grad(loss, leaf)
+        found["two labels"] = loss.detach()
     found["p"], found["weight"], *_ = reference.row_stats(z.double(), y.long(), imae_ext.IMAE())
     return found
 

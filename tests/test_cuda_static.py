@@ -1,7 +1,7 @@
 """What nvcc can tell without a GPU: every architecture compiles, nothing spills, and wide accesses are wide.
 
-Compiled once for each state of the sources and kept in build/static. C++ becomes PTX for two cards only, and that the
-machine code of all six: what csrc says of cards tells those two apart, and no others.
+Looked at is what the build in place has made, if it is of these sources, and else what is compiled here: C++ to PTX and
+machine code for two cards. The PTX becomes machine code of the others. Kept in build/static for each state of csrc.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "static"
 ELEMENTS = ("float64", "float32", "float16", "bfloat16")
-PTX = {80: (80, 86, 89), 90: (90, 100, 120)}  # 90: clusters
-ARCHITECTURES = tuple(card for cards in PTX.values() for card in cards)
-FLAGS = ("-O3", "-std=c++20", "-lineinfo", "-Xptxas=-v", "-Werror=all-warnings", "-c")
+BUILT = {80: (86, 89), 90: (100, 120)}  # what C++ is compiled for: to the cards whose code comes of that PTX
+ARCHITECTURES = (*BUILT, *(card for cards in BUILT.values() for card in cards))
+FLAGS = ("-O3", "-std=c++20", "-lineinfo", "-Werror=all-warnings", "-c")
 READ_ON = 90  # the architecture whose machine code is looked into
 DISASSEMBLER = "nvidia-cuda-cuobjdump==13.4.92", "nvidia-cuda-nvdisasm==13.4.92"
 
@@ -39,79 +39,102 @@ TOOLKIT = toolkit()
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(TOOLKIT is None, reason="no nvcc")]
 
 
+def sources() -> list[Path]:
+    return sorted(each for each in (ROOT / "csrc").rglob("*") if each.suffix in (".h", ".cuh", ".cu"))
+
+
 def state() -> str:
-    digest = hashlib.sha256(repr((PTX, FLAGS, TOOLKIT)).encode())
-    for source in sorted((ROOT / "csrc").rglob("*")):
-        if source.suffix in (".h", ".cuh", ".cu"):
-            digest.update(source.read_bytes())
+    digest = hashlib.sha256(repr((BUILT, FLAGS, TOOLKIT)).encode())
+    for source in sources():
+        digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def compile_element(element: str) -> Path:
-    """The object file; beside it the log of the compiler."""
-    output = FOLDER / state() / f"{element}.o"
-    log = output.with_suffix(".log")
-    if not log.exists():
-        output.parent.mkdir(parents=True, exist_ok=True)
-        targets = [f"-gencode=arch=compute_{ptx},code=[{','.join(f'sm_{a}' for a in PTX[ptx])}]" for ptx in PTX]
-        source = ROOT / "csrc" / "cuda" / f"{element}.cu"
-        done = subprocess.run(
-            [str(TOOLKIT / "bin/nvcc"), *FLAGS, *targets, str(source), "-o", str(output)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout
-        log.write_text(done.stdout)
-    return output
+def run(*command: object, **options: object) -> str:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def disassembler() -> Path:
+    """cuobjdump of the toolkit, or else from PyPI."""
+    if (TOOLKIT / "bin/cuobjdump").exists():
+        return TOOLKIT / "bin/cuobjdump"
+    target = FOLDER / "disassembler"
+    if not list(target.rglob("cuobjdump")):
+        run(sys.executable, "-m", "pip", "install", "-q", "--target", target, *DISASSEMBLER)
+    return next(target.rglob("bin/cuobjdump"))
+
+
+def dump(made: Path, *options: str, **more: object) -> str:
+    tool = disassembler()
+    path = os.pathsep.join([str(tool.parent), os.environ["PATH"]])  # it calls nvdisasm
+    return run(tool, *options, made, env={**os.environ, "PATH": path}, **more)
+
+
+def built(element: str) -> Path | None:
+    """The object file of the build in place, if nothing of csrc is newer and it has what is looked at."""
+    newest = max(source.stat().st_mtime for source in sources())
+    for made in ROOT.glob(f"build/temp.*/csrc/cuda/{element}.o"):
+        if made.stat().st_mtime > newest:
+            has = set(re.findall(r"sm_(\d+)\.(cubin|ptx)", dump(made, "-lelf", "-lptx")))
+            if has >= {(str(card), kind) for card in BUILT for kind in ("cubin", "ptx")}:
+                return made
+    return None
+
+
+class Made:
+    """An element's machine code: the object file of what C++ is compiled for, and a file for each other card."""
+
+    def __init__(self, element: str) -> None:
+        folder = FOLDER / state() / element
+        folder.mkdir(parents=True, exist_ok=True)
+        self.object = built(element) or folder / "compiled.o"
+        if not self.object.exists():
+            targets = [f"-gencode=arch=compute_{card},code=[sm_{card},compute_{card}]" for card in BUILT]
+            source = ROOT / "csrc" / "cuda" / f"{element}.cu"
+            run(TOOLKIT / "bin/nvcc", *FLAGS, *targets, source, "-o", self.object)
+        dump(self.object, "-xptx", "all", cwd=folder)
+        self.files = dict.fromkeys(BUILT, self.object)
+        for card, others in BUILT.items():
+            (ptx,) = folder.glob(f"*sm_{card}.ptx")
+            for other in others:
+                self.files[other] = folder / f"{other}.cubin"
+                if not self.files[other].exists():
+                    flags = ("--warning-as-error", "--generate-line-info", f"-arch=sm_{other}")
+                    run(TOOLKIT / "bin/ptxas", *flags, ptx, "-o", self.files[other])
+
+    def code(self, architecture: int = READ_ON) -> dict[str, str]:
+        """Mangled name of each kernel -> its machine code."""
+        text = dump(self.files[architecture], "-sass", "-arch", f"sm_{architecture}")
+        return {part.split()[0]: part for part in text.split("Function : ")[1:]}
+
+    def registers(self, architecture: int) -> dict[str, tuple[int, int, int]]:
+        """Of each kernel the registers, and the bytes of its stack and of local memory: where registers spill to."""
+        text = dump(self.files[architecture], "-res-usage", "-arch", f"sm_{architecture}")
+        found = re.findall(r"Function (\S+):\s+REG:(\d+) STACK:(\d+) .*?LOCAL:(\d+)", text)
+        return {name: tuple(map(int, numbers)) for name, *numbers in found}
 
 
 @pytest.fixture(scope="module")
 def objects():
     with ThreadPoolExecutor(2) as pool:
-        return dict(zip(ELEMENTS, pool.map(compile_element, ELEMENTS), strict=True))
+        return dict(zip(ELEMENTS, pool.map(Made, ELEMENTS), strict=True))
 
 
-def disassembler() -> list[str]:
-    """cuobjdump of the toolkit, or else from PyPI."""
-    if (TOOLKIT / "bin/cuobjdump").exists():
-        return [str(TOOLKIT / "bin/cuobjdump")]
-    target = FOLDER / "disassembler"
-    if not list(target.rglob("cuobjdump")):
-        subprocess.run(
-            [sys.executable, "-m", "pip", "install", "-q", "--target", str(target), *DISASSEMBLER], check=True
-        )
-    return [str(next(target.rglob("bin/cuobjdump")))]
-
-
-def machine_code(element: Path, architecture: int = READ_ON) -> dict[str, str]:
-    """Mangled name of each kernel -> its code."""
-    command = disassembler()
-    path = os.pathsep.join([str(Path(command[0]).parent), os.environ["PATH"]])  # it calls nvdisasm
-    done = subprocess.run(
-        [*command, "-sass", "-arch", f"sm_{architecture}", str(element)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PATH": path},
-    )
-    return {part.split()[0]: part for part in done.stdout.split("Function : ")[1:]}
-
-
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("element", ELEMENTS)
-def test_no_kernel_spills(objects, element):
-    log = objects[element].with_suffix(".log").read_text()
-    spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
-    frames = re.findall(r"(\d+) bytes stack frame", log)
-    kernels = 22  # 7 tiers, both ways; clusters, forward; counting; scaling; binary; amounts, and two labels, twice
-    assert len(spills) == kernels * len(ARCHITECTURES)
-    assert all(int(stores) + int(loads) == 0 for stores, loads in spills)
-    assert all(int(frame) == 0 for frame in frames)
+def test_no_kernel_spills(objects, element, architecture):
+    found = objects[element].registers(architecture)
+    # 7 tiers, both ways; clusters, forward; counting; scaling; binary losses; amounts and two labels, each twice
+    assert len(found) == 22
+    for name, (registers, stack, local) in found.items():
+        assert stack == local == 0, f"{name}: {registers} registers, {stack} bytes of stack"
 
 
 @pytest.mark.parametrize("element", ELEMENTS)
 def test_tiers_that_move_16_bytes_at_a_time(objects, element):
-    code = machine_code(objects[element])
+    code = objects[element].code()
     seen = set()
     for name, text in code.items():
         kernel = re.search(r"(row|cluster|tile|scale|strided)_kernel", name)
@@ -129,7 +152,7 @@ def test_tiers_that_move_16_bytes_at_a_time(objects, element):
 
 def test_clusters_meet_at_their_own_barrier_and_write_to_each_other(objects):
     for architecture in ARCHITECTURES:
-        (text,) = (t for n, t in machine_code(objects["float32"], architecture).items() if "cluster_kernel" in n)
+        (text,) = (t for n, t in objects["float32"].code(architecture).items() if "cluster_kernel" in n)
         new = architecture >= 90
         assert ("BPT.TRAP" in text) != new, "on older cards it stops"
         for barrier in ("UCGABAR_ARV", "UCGABAR_WAIT"):
@@ -141,14 +164,14 @@ def test_clusters_meet_at_their_own_barrier_and_write_to_each_other(objects):
 def test_the_maximum_takes_one_instruction_for_a_word(objects):
     maximum = {"float32": "FMNMX", "float16": r"V?HMNMX2?", "bfloat16": r"V?HMNMX2?\.BF16_V2"}
     for element, instruction in maximum.items():
-        for name, text in machine_code(objects[element]).items():
+        for name, text in objects[element].code().items():
             if re.search(r"(row|cluster)_kernel.*Forward", name):
                 loops = re.findall(r"\bLDS\.128 (?:(?!LDS\.128|BRA).)*? BRA\b", text, re.DOTALL)
                 assert any(len(re.findall(rf"\b{instruction} ", loop)) >= 4 for loop in loops), name
 
 
 def test_float_sweeps_use_the_fast_exponential(objects):
-    for name, text in machine_code(objects["float32"]).items():
+    for name, text in objects["float32"].code().items():
         if "_kernel" in name and "scale" not in name:
             assert "MUFU.EX2" in text, name
 
@@ -180,7 +203,7 @@ def test_a_card_that_does_not_answer_is_an_error(objects, tmp_path):
     """As with a driver that is too old for the runtime."""
     (tmp_path / "main.cpp").write_text(PROGRAM)
     libraries = [f"-L{TOOLKIT / name}" for name in ("lib64", "lib") if (TOOLKIT / name).is_dir()]
-    sources = [str(tmp_path / "main.cpp"), str(ROOT / "csrc/prepare.cpp"), str(objects["float32"])]
+    sources = [str(tmp_path / "main.cpp"), str(ROOT / "csrc/prepare.cpp"), str(objects["float32"].object)]
     linked = [*libraries, "-lcudart_static", "-lrt", "-lpthread", "-ldl"]
     subprocess.run(["g++", "-std=c++20", f"-I{ROOT}", *sources, *linked, "-o", str(tmp_path / "program")], check=True)
     hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
@@ -190,8 +213,8 @@ def test_a_card_that_does_not_answer_is_an_error(objects, tmp_path):
 
 
 if __name__ == "__main__":  # the table of registers
-    with ThreadPoolExecutor(2) as pool:
-        for made in pool.map(compile_element, ELEMENTS):
-            log = made.with_suffix(".log").read_text()
-            for entry in re.finditer(r"entry function '(\S+)' for '(\S+)'(?:.*\n)*?.*Used (\d+) registers", log):
-                print(made.stem, entry[2], entry[3], entry[1])
+    for each in ELEMENTS:
+        made = Made(each)
+        for card in ARCHITECTURES:
+            for name, (registers, *_) in made.registers(card).items():
+                print(each, card, registers, name)

@@ -25,12 +25,19 @@ TESTS = (
     "test_contract_shapes.py",
     "test_contract_values.py",
     "test_instruction_sets.py",
-    "test_long_sums.py",
     "test_mixed.py",
     "test_shipped_bugs.py",
     "test_soft.py",
     "test_soft_contract.py",
 )
+# Of the case table every third case: its formulas differ in numbers, and a sanitizer sees addresses.
+SAMPLE = """
+def pytest_collection_modifyitems(config, items):
+    left_out = [item for n, item in enumerate(items) if item.path.name == "test_case_table.py" and n % 3]
+    config.hook.pytest_deselected(items=left_out)
+    gone = set(left_out)
+    items[:] = [item for item in items if item not in gone]
+"""
 # numpy lets a view reach behind its memory
 OUT_OF_BOUNDS = """
 import imae_ext, numpy, torch
@@ -90,13 +97,15 @@ def reports(root: Path) -> str:
 
 def main() -> int:
     tests = sys.argv[1:] or [f"tests/{name}" for name in TESTS]
-    chosen = [] if sys.argv[1:] else ["-k", "not plain and not reference"]  # which are PyTorch's own operations
+    # plain and reference are PyTorch's own operations
+    chosen = [] if sys.argv[1:] else ["-k", "not plain and not reference", "-p", "sample"]
     with tempfile.TemporaryDirectory(prefix="sanitize-") as folder:
         root = Path(folder)
         for name in ("csrc", "imae_ext", "tests"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         for name in ("setup.py", "pyproject.toml"):
             shutil.copy2(ROOT / name, root)
+        (root / "sample.py").write_text(SAMPLE)
         build(root)
         sanitized(root, "-c", OUT_OF_BOUNDS)
         if "heap-buffer-overflow" not in reports(root):

@@ -172,12 +172,10 @@ def mixed_in_every_order(kernels, *inputs, upstream=None, **options):
     return results[0]
 
 
-@pytest.mark.parametrize("C", [1, *AMOUNT_COUNTS])
+@pytest.mark.parametrize("C", AMOUNT_COUNTS)
 @pytest.mark.parametrize("spec", FORMULAS, ids=str)
 def test_two_labels(kernels, spec, C):
     """Against the oracle of each label's own loss."""
-    if C == 1 and not spec.margin:
-        pytest.skip("0 / 0")
     dtype = DTYPES[(FORMULAS.index(spec) + C) % 4]
     z, a, b, lam = two_labels(C, dtype, N=7 if C > 100 else 28)
     wide = torch.float64 if dtype is torch.float64 else torch.float32
@@ -234,6 +232,9 @@ def test_two_labels_of_rows_that_are_not_numbers(kernels, C):
         assert made["grad"][5, 4] == 0
 
 
-def test_two_labels_of_no_rows(kernels):
+def test_two_labels_of_one_class_and_of_no_rows(kernels):
+    one = torch.randn(3, 1), *torch.zeros(2, 3).long(), torch.rand(3), tuple(FORMULAS[4].build().packed)
+    made = mixed_in_every_order(kernels, *one, reduction=NONE)
+    assert (made["loss"] == 0).all() and (made["grad"] == 0).all()
     none = torch.empty(0, 5), *torch.empty(2, 0).long(), torch.empty(0), tuple(FORMULAS[0].build().packed)
     assert kernels.mixed(*none)["loss"].isnan() and kernels.mixed(*none, reduction=SUM)["loss"] == 0

@@ -12,13 +12,13 @@
 
 namespace imae::IMAE_ISA {
 
-template <class S>
+template <int kSums, class S>
 __attribute__((noinline)) void describe_group(const Statistics<typename Vector<S>::Real>& found,
                                               Description<Vector<S>>& result) {
-  result = describe<Vector<S>>(found);
+  result = describe<Vector<S>, kSums>(found);
 }
 
-template <class T>
+template <int kSums, class T>
 void finish_description(const Describe& d, const Block<T>& block, int k) {
   using S = ScalarOf<T>;
   using V = Vector<S>;
@@ -28,7 +28,7 @@ void finish_description(const Describe& d, const Block<T>& block, int k) {
   const auto put = [=](void* to, Real x)
                        __attribute__((always_inline)) { put_rows<S>(to, g, V::select(live, x, Real{})); };
   Description<V> found;
-  describe_group<S>(block.statistics[k], found);
+  describe_group<kSums, S>(block.statistics[k], found);
   put(d.p, block.outcome[k].p);
   put(d.example_weight, block.outcome[k].example_weight);
   put(d.log_p, found.log_p);
@@ -49,23 +49,25 @@ void describe_rows(const Describe& d, const Plan<T>& plan, int64_t begin, int64_
       read_in_lanes<kSums>(d, plan, block);
     for (int k = 0; k < block.count; ++k) {
       evaluate_group<false, ScalarOf<T>>(d, block.statistics[k], block.outcome[k]);
-      finish_description(d, block, k);
+      finish_description<kSums>(d, block, k);
     }
   }
 }
 
-// Only what is wanted is added up; of few classes everything, which costs less than so many kernels.
+// Only what is wanted is added up; of few classes both sums or none, which costs less than more kernels.
 template <class T>
 void describe(const Describe& d, int64_t begin, int64_t end) {
   const Plan<T> plan(d);
-  if (plan.path != Path::kAlong)
+  const bool any = d.entropy || d.sum_p2;
+  if (plan.path != Path::kAlong && any)
     describe_rows<kFromMax | kWeighted | kSquares, false>(d, plan, begin, end);
+  else if (plan.path != Path::kAlong)
+    describe_rows<kFromMax, false>(d, plan, begin, end);
   else if (d.entropy && d.sum_p2)
     describe_rows<kFromMax | kWeighted | kSquares, true>(d, plan, begin, end);
-  else if (d.entropy)
-    describe_rows<kFromMax | kWeighted, true>(d, plan, begin, end);
-  else if (d.sum_p2)
-    describe_rows<kFromMax | kSquares, true>(d, plan, begin, end);
+  else if (any)
+    d.entropy ? describe_rows<kFromMax | kWeighted, true>(d, plan, begin, end)
+              : describe_rows<kFromMax | kSquares, true>(d, plan, begin, end);
   else if (d.is_top)
     describe_rows<kFromMax, true>(d, plan, begin, end);
   else

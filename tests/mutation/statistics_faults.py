@@ -30,8 +30,8 @@ STATISTICS = (
     ),
     Fault(
         "csrc/describe.h",
-        "(row.squares / sum / sum)",
-        "(row.squares / sum)",
+        "row.squares / row.sum_exp / row.sum_exp",
+        "row.squares / row.sum_exp",
         "the sum of squares is normalised once",
         BY_NAME,
     ),

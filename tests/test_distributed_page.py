@@ -1,7 +1,8 @@
-"""docs/distributed.md: its code runs, and its training example ends where one process does."""
+"""docs/distributed.md: its code runs, its training example ends where one process does, its model is what is stored."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from benchmarks.distributed import model
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/distributed.md").read_text()
@@ -41,3 +44,19 @@ def test_training_over_processes(size):
     assert done.returncode == 0, done.stdout + done.stderr
     for way in ("ddp", "fsdp", "tensor_parallel"):
         assert re.search(rf"^{way}: {size} processes, off by \d", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_the_model_of_bytes_is_that_of_the_stored_counts():
+    for line in model.table("bfloat16"):
+        assert line in PAGE, f"python -m benchmarks.distributed.model: {line}"
+
+
+def test_the_stored_speed_is_what_was_asked_for():
+    """Two processes, 1024x128256: at least 1.5x as fast as torch's loss_parallel, in the same run."""
+    stored = json.loads(model.COUNTED.read_text())
+    assert (stored["rows"], stored["classes"]) == (1024, 128256)
+    for dtype, found in stored["found"].items():
+        for name in ("CCE", "IMAE", "NCE"):
+            ratio = found["torch"]["median"] / found[name]["median"]
+            assert ratio >= 1.5, (dtype, name, ratio)
+            assert found[name]["numbers_a_row"] <= 4

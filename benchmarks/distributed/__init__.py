@@ -1,1 +1,1 @@
-"""Losses over several processes: a training example for torchrun."""
+"""Losses over several processes: a training example for torchrun, their speed, and a model of their bytes."""

@@ -47,10 +47,8 @@ def pip(inside: Path, *arguments: object) -> None:
 
 def tests_there(inside: Path, folder: Path) -> str:
     """Run the tests marked short on a copy that has no package beside it."""
-    for name in ("tests", "pyproject.toml", "README.md", "setup.py", "csrc", "CITATION.cff", "benchmarks"):
-        source = ROOT / name
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, folder / name)
+    ignored = shutil.ignore_patterns("imae_ext", "build", "dist", ".git", ".venv", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, folder, ignore=ignored, dirs_exist_ok=True)
     pip(inside, "--no-compile", "-r", ROOT / "requirements/demo.txt", "-r", ROOT / "requirements/test.txt")
     command = [inside, "-m", "pytest", "-q", "-m", "short", "tests"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
@@ -60,8 +58,8 @@ def tests_there(inside: Path, folder: Path) -> str:
     return last
 
 
-def row(python: str, torch: str, dist: Path, tests: bool) -> str:
-    """Try one Python with one torch; return what is to be said of it."""
+def row(python: str, torch: str, dist: Path, tests: bool) -> None:
+    """Try one Python with one torch, and say what came of it."""
     wheel = wheel_for(python, dist)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -78,8 +76,9 @@ def row(python: str, torch: str, dist: Path, tests: bool) -> str:
         done = subprocess.run([inside, "-I", script, *extra], cwd=folder, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{python}, {torch}: failed\n{done.stdout}{done.stderr}")
-        said = done.stdout.strip().splitlines()[-1] + f"; installed in {seconds:.1f} s"
-        return said + (f"; {tests_there(inside, folder)}" if tests and torch != NO_TORCH else "")
+        print(f"{done.stdout.strip().splitlines()[-1]}; installed in {seconds:.1f} s", flush=True)
+        if tests and torch != NO_TORCH:
+            print(f"  tests marked short: {tests_there(inside, folder)}", flush=True)
 
 
 def main() -> None:
@@ -95,7 +94,7 @@ def main() -> None:
     pythons = [name for name in minors if shutil.which(name)]
     rows = [each.split("=", 1) for each in arguments.rows] or [[p, t] for p in pythons for t in (OLDEST, NEWEST)]
     for python, torch in rows:
-        print(row(shutil.which(python) or python, torch, arguments.dist.resolve(), arguments.tests), flush=True)
+        row(shutil.which(python) or python, torch, arguments.dist.resolve(), arguments.tests)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,22 @@ def test_one_class(spec, dtype, robust_loss):
     assert torch.equal(grad, torch.zeros_like(logits))
 
 
+@pytest.mark.parametrize("positions", (20, 29, 64))
+def test_a_map_is_the_rows_of_its_positions(positions):
+    """Groups of positions that fill a vector, one that overlaps the one before, and labels far ahead of the others."""
+    generator = torch.Generator().manual_seed(5)
+    for dtype, classes in ((torch.float32, 19), (torch.float64, 19), (torch.float32, 70)):
+        logits = torch.randn(3, classes, positions, generator=generator, dtype=dtype)
+        target = torch.randint(classes, (3, positions), generator=generator)
+        logits[1].scatter_(0, target[1].unsqueeze(0), 200.0)
+        target[2, ::3] = -100
+        rows_of_it = logits.movedim(1, -1).reshape(-1, classes)
+        loss, grad = imae_ext.value_and_grad(logits, target, FORMULA, reduction="sum")
+        one, by_rows = imae_ext.value_and_grad(rows_of_it, target.reshape(-1), FORMULA, reduction="sum")
+        torch.testing.assert_close(loss, one)
+        torch.testing.assert_close(grad.movedim(1, -1).reshape(-1, classes), by_rows)
+
+
 @by_implementation
 @by_formula
 def test_shapes(spec, robust_loss):

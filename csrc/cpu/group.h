@@ -113,6 +113,7 @@ struct Block {
   Labels<S> labels[kBlock];
   Statistics<typename V::Real> statistics[kBlock];
   Outcome<V> outcome[kBlock];
+  Coefficients<typename V::Real> coefficients[kBlock];  // of the gradient, scaled
   // Exponentials, for writing to go on from: rows padded to whole vectors, or tiles, a vector for each class. In a row
   // that is not kept, a part replaces the one before.
   alignas(64) S near[kBlockBytes / sizeof(S)];
@@ -134,6 +135,7 @@ struct Block {
   }
   IMAE_INLINE S* row(int64_t C, int k, int l) { return kept ? scratch + (k * V::kLanes + l) * padded<S>(C) : scratch; }
   IMAE_INLINE S* tile(int k) { return scratch + k * kMaxTile * V::kLanes; }
+  IMAE_INLINE const S* tile(int k) const { return scratch + k * kMaxTile * V::kLanes; }
 };
 
 }  // namespace imae::IMAE_ISA

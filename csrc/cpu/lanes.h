@@ -62,43 +62,66 @@ IMAE_INLINE void write_tile(const ScalarOf<T>* tile, T* grad, const View view, i
   }
 }
 
-// at(j): the vector of class j; keep(j, vector): its exp(z_j - shift); y: each lane's label
+// What classes [j, end) add to the statistics. at(j): the vector of class j; keep(j, vector): its exp(z_j - shift).
 template <int kSums, class S, class At, class Keep>
-IMAE_INLINE Statistics<typename Vector<S>::Real> read_lanes(int64_t C, typename Vector<S>::Ints y, At at, Keep keep) {
+IMAE_INLINE Sums<typename Vector<S>::Real> add_lanes(int64_t j, int64_t end, typename Vector<S>::Ints y,
+                                                     Statistics<typename Vector<S>::Real>& of, At at, Keep keep) {
   using V = Vector<S>;
   using Real = typename V::Real;
-  using Int = typename V::Int;
-  const Real lowest = V::set(-V::infinity());
-  Statistics<Real> all{lowest, Real{}, Real{}, Real{}};
-  for (int64_t j = 0; j < C; ++j) {
-    const Real x = at(j);
-    const auto own = y == static_cast<Int>(j);
-    all.shift = V::max(V::select(own, lowest, x), all.shift);
-    all.z_y = V::select(own, x, all.z_y);
+  const Real shift = of.shift;
+  Real z_y = of.z_y;
+  Sums<Real> sums{};
+  auto ahead = y - static_cast<typename V::Int>(j);  // how far each lane's label is
+  for (; j < end; ++j, ahead -= 1) {
+    const Real z = at(j), x = z - shift, e = V::exp_sweep(x);
+    const auto own = ahead == 0;
+    keep(j, e);
+    z_y = V::select(own, z, z_y);
+    add_terms<kSums, V>(sums, x, e, ~own);
   }
-  all.shift = V::select(all.shift == lowest, Real{}, all.shift);
-  Sums<Real> some{};
-  Total<V> before;
-  for (int64_t j = 0;;) {
-    for (const int64_t end = C - j < kSomeClasses ? C : j + kSomeClasses; j < end; ++j) {
-      const Real x = at(j) - all.shift, e = V::exp_sweep(x);
-      const auto own = y == static_cast<Int>(j);
-      keep(j, e);
-      add_terms<kSums, V>(some, x, e, ~own);
-    }
-    if (j == C) break;
-    before.add(some);
-    some = Sums<Real>{};
+  of.z_y = z_y;
+  return sums;
+}
+
+// The statistics of kLanes rows of labels y, relative to a shift.
+template <int kSums, class S, class At, class Keep>
+IMAE_INLINE Statistics<typename Vector<S>::Real> read_lanes(int64_t C, typename Vector<S>::Ints y,
+                                                            typename Vector<S>::Real shift, At at, Keep keep) {
+  using Real = typename Vector<S>::Real;
+  Statistics<Real> all{shift, Real{}, Real{}, Real{}};
+  Sums<Real> sums;
+  if (C <= kSomeClasses) {
+    sums = add_lanes<kSums, S>(0, C, y, all, at, keep);
+  } else {
+    Total<Vector<S>> parts;
+    for (int64_t j = 0; j < C; j += kSomeClasses)
+      parts.add(add_lanes<kSums, S>(j, C - j < kSomeClasses ? C : j + kSomeClasses, y, all, at, keep));
+    sums = parts.all();
   }
-  if (C > kSomeClasses) {
-    before.add(some);
-    some = before.all();
-  }
-  all.sum_exp = some.exp;
-  all.sum = some.plain;
-  all.weighted = some.weighted;
-  all.squares = some.squares;
+  all.sum_exp = sums.exp;
+  all.sum = sums.plain;
+  all.weighted = sums.weighted;
+  all.squares = sums.squares;
   return all;
+}
+
+// Each row's maximum; 0 if it is -infinity, so that -infinity less the maximum is -infinity.
+template <class S, class At>
+IMAE_INLINE typename Vector<S>::Real maximum_of_lanes(int64_t C, At at) {
+  using V = Vector<S>;
+  const auto lowest = V::set(-V::infinity());
+  auto top = lowest;
+  for (int64_t j = 0; j < C; ++j) top = V::max(at(j), top);
+  return V::select(top == lowest, typename V::Real{}, top);
+}
+
+// That of the others.
+template <class S, class At>
+IMAE_INLINE typename Vector<S>::Real maximum_of_others(int64_t C, typename Vector<S>::Ints y, At at) {
+  using V = Vector<S>;
+  return maximum_of_lanes<S>(C, [=](int64_t j) __attribute__((always_inline)) {
+    return V::select(y == static_cast<typename V::Int>(j), V::set(-V::infinity()), at(j));
+  });
 }
 
 // from(j): the vector of exp(z_j - shift) of class j; put(j, vector): its gradient, 0 where the label is -1
@@ -108,10 +131,10 @@ IMAE_INLINE void write_lanes(int64_t C, typename Vector<S>::Ints y, const Coeffi
   using V = Vector<S>;
   using Real = typename V::Real;
   const auto live = y >= 0;
-  for (int64_t j = 0; j < C; ++j) {
-    const Real other = from(j) * c.a + c.b;
-    put(j, V::select(live, V::select(y == static_cast<typename V::Int>(j), c.g_y, other), Real{}));
-  }
+  const Real a = c.a, b = c.b, g_y = c.g_y;
+  auto ahead = y;
+  for (int64_t j = 0; j < C; ++j, ahead -= 1)
+    put(j, V::select(live, V::select(ahead == 0, g_y, from(j) * a + b), Real{}));
 }
 
 }  // namespace imae::IMAE_ISA

@@ -19,7 +19,7 @@ IMAE_INLINE void put_rows(void* to, Group g, typename Vector<S>::Real x) {
 }
 
 template <class T>
-IMAE_INLINE void finish_group(const GroupedForward& f, const Plan<T>& plan, int64_t first, Block<T>& block, int k) {
+IMAE_INLINE void finish_group(const GroupedForward& f, int64_t first, Block<T>& block, int k) {
   using S = ScalarOf<T>;
   using V = Vector<S>;
   using Real = typename V::Real;
@@ -55,7 +55,7 @@ IMAE_INLINE void finish_group(const GroupedForward& f, const Plan<T>& plan, int6
     f.example_weight_sums[first + k] = sum;
   }
   const S scale = static_cast<S>(f.scale);
-  if (f.grad) write_group<true>(f, plan, block, k, {c.shift, c.a * scale, c.b * scale, c.g_y * scale});
+  block.coefficients[k] = {c.shift, c.a * scale, c.b * scale, c.g_y * scale};
 }
 
 // Chooses the block's groups, of those up to `end`.
@@ -80,14 +80,15 @@ void forward(const GroupedForward& f, int64_t begin, int64_t end) {
       constexpr bool kAllLogits = decltype(all_logits)::value;
       read_block<kAllLogits ? kPlain : 0>(f, plan, block);
       for (int k = 0; k < block.count; ++k) evaluate_group<kAllLogits, S>(f, block.statistics[k], block.outcome[k]);
-      for (int k = 0; plan.path == Path::kAlong && k < block.count; ++k) read_steep<kAllLogits>(f, block, k);
+      for (int k = 0; k < block.count; ++k) read_steep<kAllLogits>(f, plan, block, k);
     };
     if (f.formula->needs_all_logits()) {
       read_and_evaluate(std::true_type{});
     } else {
       read_and_evaluate(std::false_type{});
     }
-    for (int k = 0; k < block.count; ++k) finish_group(f, plan, first, block, k);
+    for (int k = 0; k < block.count; ++k) finish_group<T>(f, first, block, k);
+    if (f.grad) write_block(f, plan, block);
   }
 }
 

@@ -110,6 +110,8 @@ struct Vector : Simd<S> {
     } else {
 #if IMAE_VECTOR_BYTES == 64 && defined(IMAE_X86)
       x = bit_cast<Real>(_mm512_max_ps(_mm512_set1_ps(-150), bit_cast<__m512>(x)));  // NaN stays NaN
+#elif IMAE_VECTOR_BYTES == 32 && defined(IMAE_X86)
+      x = bit_cast<Real>(_mm256_min_ps(_mm256_set1_ps(Simd<S>::kExpHigh), bit_cast<__m256>(x)));  // here, too
 #else
       x = x > S(Simd<S>::kExpHigh) ? set(Simd<S>::kExpHigh) : x;
 #endif

@@ -63,8 +63,8 @@ SHIPPED = (
     ),
     Fault(
         "csrc/cpu/lanes.h",
-        "all.shift = V::select(all.shift == lowest, Real{}, all.shift);",
-        "",
+        "return V::select(top == lowest, typename V::Real{}, top);",
+        "return top;",
         "(-inf) - (-inf) in a short row",
         VALUES,
     ),
@@ -84,8 +84,8 @@ SHIPPED = (
     ),
     Fault(
         "csrc/cpu/lanes.h",
-        "all.shift = V::max(V::select(own, lowest, x), all.shift);",
-        "all.max = V::max(V::select(own, lowest, x), V::select(all.shift == lowest, x, all.shift) * S(0.5));",
+        "top = V::max(at(j), top);",
+        "top = V::max(at(j), V::select(top == lowest, at(j), top) * S(0.5));",
         "a maximum too small, which cancels unless exp overflows",
         VALUES,
     ),
@@ -140,8 +140,8 @@ SHIPPED = (
     ),
     Fault(
         "csrc/cpu/lanes.h",
-        "put(j, V::select(live, V::select(y == static_cast<typename V::Int>(j), c.g_y, other), Real{}));",
-        "put(j, V::select(y == static_cast<typename V::Int>(j), c.g_y, other) * V::select(live, V::set(1), Real{}));",
+        "V::select(live, V::select(ahead == 0, g_y, from(j) * a + b), Real{})",
+        "V::select(ahead == 0, g_y, from(j) * a + b) * V::select(live, V::set(1), Real{})",
         "0 times the NaN of an ignored row",
         SHAPES,
     ),

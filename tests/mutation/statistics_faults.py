@@ -15,7 +15,7 @@ STATISTICS = (
         BY_NAME,
     ),
     Fault(
-        "csrc/cpu/walk.h",
+        "csrc/cpu/reading.h",
         "kMax ? finite_or_zero(maximum(z, r.C, labels[l])) : own[l];",
         "own[l];",
         "the entropy and the top class from the label's logit instead of the maximum",

@@ -91,6 +91,8 @@ def test_compiled_and_checked_by_torch(reduction, dtype):
     wide = torch.float64 if dtype is torch.float64 else torch.float32
     one = torch.ones((), dtype=wide)
     torch.library.opcheck(torch.ops.imae_ext.binary_backward, (x[:3], *arguments[1:], one, one))
+    if reduction != "normalized":
+        torch.library.opcheck(torch.ops.imae_ext.binary_forward_backward, (x[:3], *arguments[1:], code))
 
 
 def test_bad_arguments_are_refused():

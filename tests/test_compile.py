@@ -231,9 +231,10 @@ def test_opcheck(layout, dtype):
     registered = {
         name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if name.startswith("imae_ext::")
     }
-    elsewhere = {f"{kind}_{way}" for kind in ("binary", "dense") for way in ("forward", "backward")}
+    ways = ("forward", "forward_backward", "backward")
+    elsewhere = {f"{kind}_{way}" for kind in ("binary", "dense", "mixed") for way in ways}
     of_the_head = {"forward_backward_", "linear_loss", "linear_loss_backward"}
-    # those are checked in test_binary_contract.py, test_soft_contract.py and test_linear.py
+    # those are checked in test_binary_contract.py, test_soft_contract.py, test_mixed.py and test_linear.py
     assert checked | elsewhere | of_the_head == registered
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import imae_ext
+from benchmarks.noisy_labels import archive, table
 from benchmarks.noisy_labels.__main__ import main
 from benchmarks.noisy_labels.data import digits
 from benchmarks.noisy_labels.job import digest
@@ -20,6 +21,7 @@ from benchmarks.noisy_labels.networks import mlp
 from benchmarks.noisy_labels.noise import NoisyLabels, symmetric
 from benchmarks.noisy_labels.training import FusedLoss, Prepared, Recipe, train
 
+ROOT = Path(__file__).resolve().parent.parent
 RECIPE = Recipe("IMAE", imae_ext.IMAE(), 0.005, epochs=2, measure_every=1)
 
 
@@ -84,3 +86,13 @@ def test_what_takes_one_label_is_refused() -> None:
         Recipe("Forward*", parse("forward"), 0.1, mixup=1.0)
     with pytest.raises(ValueError, match="expected mixup of 0 or more"):
         Recipe("CCE", imae_ext.CCE(), 0.1, mixup=-1.0)
+
+
+def test_the_page_of_mixup_shows_the_stored_runs() -> None:
+    runs = archive.load(ROOT / "benchmarks" / "noisy_labels" / "results" / "digits-mixup.json").runs
+    page = (ROOT / "docs" / "ecosystem.md").read_text()
+    columns = {name: table.PAPER[name] for name in ("test final", "noisy fit")}
+    rows = table.paper_rows([run.result for run in runs], columns)
+    assert len(runs) == 20 and len(rows) == 4
+    for name, _, *numbers in rows:
+        assert f"| {name} | {' | '.join(' '.join(number.split()) for number in numbers)} |" in page

@@ -38,6 +38,10 @@ def of_process(begin: int, end: int) -> dict[Any, Any]:
     rows.logits[:] = torch.nan
     found["all ignored"] = [labels(IMAE())(rows, reduction=r, group=group) for r in ("mean", "normalized")]
     rows = Rows(begin, end)
+    rows.weight[:] = 0
+    weightless = labels(IMAE(), weight=True)
+    found["all ignored"] += [weightless(rows, reduction=r, group=group) for r in ("mean", "normalized")]
+    rows = Rows(begin, end)
     if dist.get_world_size() == 2:  # once: the compiler takes long to import
         compiled = torch.compile(imae_ext.robust_loss, backend="aot_eager")
         found["compiled"] = differentiated(lambda z: compiled(z, rows.target, IMAE(), group=group), rows.logits)

@@ -4,7 +4,8 @@
     formula      the same everywhere, from the whole row's statistics
     gradient     of the classes that are here
 
-No process sees the others' logits. The sweeps are plain.py's.
+No process sees the others' logits. The first sweep is plain.py's, a part of the rows at a time; the second one is a
+kernel's on a CPU, else plain.py's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .. import _torch, plain
+from .. import _torch, devices, plain
 from ..plain import Coefficients, Options, Statistics
 from . import groups
 
@@ -27,6 +28,10 @@ class Spread(NamedTuple):
     num_classes: int  # of the whole row
     classes: groups.Groups  # the groups that share a row's classes
     rows: groups.Groups  # the groups that have other rows, of which a mean is taken
+
+
+CHUNK_BYTES = 2 << 20  # of the dtype of computation: a part stays in a core's cache
+NO_LABEL = -1  # for the kernel: every row's label counts, and coefficients say whether the row does
 
 
 class _Call(plain._Call):
@@ -52,8 +57,25 @@ class _Call(plain._Call):
         if self.logits.shape[self.dim] == 0:
             nothing = torch.zeros(shape, dtype=self.compute, device=self.logits.device)
             return Statistics(nothing, nothing, nothing if all_logits else None, nothing)
-        buffer = self.logits.to(self.compute, copy=True).masked_fill_(~self.live.unsqueeze(self.dim), 0.0)
-        return plain.statistics(buffer, self.local, self.dim, all_logits, self.here)
+        parts = [self._of_rows(at, all_logits) for at in self._chunks()]
+        if len(parts) == 1:
+            return parts[0]
+        return Statistics(*(None if x[0] is None else torch.cat(x) for x in zip(*parts, strict=True)))  # type: ignore[arg-type]
+
+    def _chunks(self) -> list[slice]:
+        """Divide the rows so that a CPU sweeps several times over a part while that is in its cache."""
+        N, size = len(self.logits), self.logits.numel()
+        if self.dim == 0 or N == 0 or self.logits.device.type != "cpu" or torch.compiler.is_compiling():
+            return [slice(None)]
+        step = max(1, CHUNK_BYTES * N // (size * self.compute.itemsize))
+        return [slice(begin, begin + step) for begin in range(0, N, step)]
+
+    def _of_rows(self, at: slice, all_logits: bool) -> Statistics:
+        """Sweep over some rows."""
+        one = self.dim == 0  # row, which cannot be divided
+        logits, live, local, here = (x if one else x[at] for x in (self.logits, self.live, self.local, self.here))
+        buffer = logits.to(self.compute, copy=True).masked_fill_(~live.unsqueeze(self.dim), 0.0)
+        return plain.statistics(buffer, local, self.dim, all_logits, here)
 
     def _reduced(self, own: Statistics) -> Statistics:
         """Put the processes' statistics together: a maximum, then sums relative to it."""
@@ -97,6 +119,13 @@ def _gradient(ctx: Any, grad_output: Tensor) -> Tensor:
         return torch.zeros_like(logits)
     shift, a, b, g_y = (x.reshape(local.shape) for x in coefficients.unbind(-1))
     compute = a.dtype
+    if logits.device.type == "cpu" and devices.has_kernels(logits):
+        # the kernel writes g_y at a label; where that is elsewhere, the first class takes its place
+        first = a * torch.exp(logits.select(dim, 0).to(compute) - shift) + b
+        written = torch.stack((shift, a, b, torch.where(here, g_y, first)), -1).reshape(-1, 4)
+        by = grad_output.reshape(-1) if grad_output.dim() else grad_output
+        label = local.masked_fill(~here, 0)
+        return torch.ops.imae_ext.backward(logits, label, written, divisor, by, NO_LABEL)  # type: ignore[no-any-return]
     live = torch.isfinite(shift)
     at = shift.masked_fill(~live, 0.0)
     buffer = logits.to(compute, copy=True).masked_fill_(~live.unsqueeze(dim), 0.0).sub_(at.unsqueeze(dim)).exp_()

@@ -86,6 +86,13 @@ SPREAD_FAULTS = (
     ),
     Fault(
         "imae_ext/distributed/spread.py",
+        "torch.where(here, g_y, first)",
+        "g_y",
+        "the first class of a process gets the gradient of a label that is elsewhere",
+        SPREAD,
+    ),
+    Fault(
+        "imae_ext/distributed/spread.py",
         "shift = shift.masked_fill(~self.live, torch.inf)",
         "pass",
         "rows that do not count have a gradient",

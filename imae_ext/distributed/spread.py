@@ -119,7 +119,7 @@ def _gradient(ctx: Any, grad_output: Tensor) -> Tensor:
         return torch.zeros_like(logits)
     shift, a, b, g_y = (x.reshape(local.shape) for x in coefficients.unbind(-1))
     compute = a.dtype
-    if logits.device.type == "cpu" and devices.has_kernels(logits):
+    if logits.device.type == "cpu" and devices.has_kernels(logits) and not torch.compiler.is_compiling():
         # the kernel writes g_y at a label; where that is elsewhere, the first class takes its place
         first = a * torch.exp(logits.select(dim, 0).to(compute) - shift) + b
         written = torch.stack((shift, a, b, torch.where(here, g_y, first)), -1).reshape(-1, 4)

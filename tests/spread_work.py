@@ -265,9 +265,10 @@ def disagreements(size: int) -> dict[str, str]:
 
 def compiled(mesh: Any) -> list[Found]:
     data, found = whole(), []
+    how = {"backend": "aot_eager", "fullgraph": True, "dynamic": False}
     for placement in (Shard(0), Shard(1)):
         leaf = leaf_of(data, mesh, placement)
-        step = torch.compile(lambda z, y: imae_ext.imae_loss(2 * z, y), backend="aot_eager", fullgraph=True)
+        step = torch.compile(lambda z, y: imae_ext.imae_loss(2 * z, y), **how)
         found.append(gradient_of(step(leaf, data["target"]), leaf))
     return found
 

@@ -20,6 +20,7 @@ from expected import Expected, assert_within, expected, rows
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests" / "simt"))
+import emulator  # noqa: E402, F401
 from kernel_calls import MEAN, NONE, NORMALIZED, SUM, Machine  # noqa: E402
 from kernels import Kernels, compile_kernels  # noqa: E402
 

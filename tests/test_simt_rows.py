@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-import emulator
 import pytest
 import torch
 from cases import FORMULAS, Case
-from emulated import DTYPES, FORCED, MEAN, NONE, ORDERS, REDUCTIONS, SUM, compile_kernels, emulated, tier
+from emulated import DTYPES, FORCED, MEAN, NONE, ORDERS, REDUCTIONS, SUM, compile_kernels, emulated, emulator, tier
 from expected import assert_within, expected
 
 pytestmark = pytest.mark.cuda

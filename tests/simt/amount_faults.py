@@ -104,6 +104,8 @@ def _two_labels(kernels: Kernels, C: int) -> None:
         z[4] = -float("inf")
         a[4] = (b[4] + 1) % C
         z[4, a[4]], z[4, b[4]] = -150, -140  # and no other class has any mass
+        a[6] = (b[6] + 1) % C
+        z[6, b[6]] = -float("inf")
         made = kernels.mixed(z, a, b, lam, packed, other_lam=other, reduction=NONE)
         grad = kernels.mixed(z, a, b, lam, packed, other_lam=other, **back)["grad"]
         assert grad.isnan().any(1).nonzero().flatten().tolist() == [3], f"two labels, C={C}: NaN"

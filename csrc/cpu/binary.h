@@ -148,7 +148,8 @@ class BinaryPart {
       example_weight += product<V>(amount, found_.example_weight[k]);
       if (b_.value) store(e_.value + at, v);
       const Real up = V::select(load(e_.t + at) == Real{}, -amount, amount);
-      if (b_.grad) store(e_.grad + at, product<V>(up, found_.pull(formula, k)) * factor(k));
+      // an element that is left out has 0 whatever comes from above, a divisor of 0 among it
+      if (b_.grad) store(e_.grad + at, V::select(up == Real{}, Real{}, up * found_.pull(formula, k) * factor(k)));
     }
     if (soft) add_no(formula, value, example_weight);
     sums.value += reduce_one<kLanes>(value, Plus{});
@@ -203,7 +204,8 @@ class BinaryPart {
       value += v;
       example_weight += product<V>(rest, found_.example_weight[k]);
       if (b_.value) store(e_.value + at, load(e_.value + at) + v);
-      if (b_.grad) store(e_.grad + at, load(e_.grad + at) - product<V>(rest, found_.pull(formula, k)) * factor(k));
+      const Real more = V::select(rest == Real{}, Real{}, rest * found_.pull(formula, k) * factor(k));
+      if (b_.grad) store(e_.grad + at, load(e_.grad + at) - more);
     }
   }
   void write(T* grad) const {

@@ -47,8 +47,8 @@ TARGETS = (
     ),
     Fault(
         "csrc/cpu/binary.h",
-        "load(e_.grad + at) - product<V>(rest,",
-        "load(e_.grad + at) + product<V>(rest,",
+        "load(e_.grad + at) - more",
+        "load(e_.grad + at) + more",
         "the no of a soft target pulls the wrong way",
         BINARY,
     ),

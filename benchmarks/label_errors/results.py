@@ -64,7 +64,7 @@ def quality_table(rows: Sequence[Row], methods: Sequence[str]) -> str:
 def seconds_table(rows: Sequence[Row]) -> str:
     """Show the seconds of each pipeline, a line for each data set."""
     lines = []
-    for data, same in groupby(rows, key=lambda row: row["data"]):
+    for data, same in groupby(sorted(rows, key=lambda row: row["data"]), key=lambda row: row["data"]):
         group = list(same)
         shown = [[float(row["seconds"]) for row in group if row["method"] == method] for method in PIPELINES]
         examples = group[0]["examples"]

@@ -157,7 +157,7 @@ def value_and_grad(
     options = (formula, weight, sample_weight, ignore_index, reduction)
     spread = type(logits) is not Tensor and dtensor.is_dtensor(logits)
     if spread and out is not None:
-        raise ValueError("imae_ext: expected no out for DTensor logits; the gradient is a DTensor of their placements")
+        raise ValueError("imae_ext: expected no out for DTensor logits, whose gradient is a DTensor, too; leave it out")
     if group is None and not spread and label_smoothing == 0 and not soft.is_meant(logits, target):
         if devices.has_kernels(logits):
             return ops.value_and_grad(logits, target, options, out)

@@ -12,6 +12,7 @@ import torch
 from hint_calls import logits, one_hot, several, target, x
 from hints_of_arguments import OF_ARGUMENTS
 from hints_of_heads import OF_HEADS
+from hints_of_processes import OF_PROCESSES
 from hints_of_targets import OF_TARGETS
 from hints_of_tensors import OF_TENSORS
 
@@ -19,7 +20,7 @@ import imae_ext
 from imae_ext import AGCE, MAE, NCE, cce_loss, hints
 
 PACKAGE = Path(imae_ext.__file__).parent
-TABLE = {**OF_TARGETS, **OF_TENSORS, **OF_ARGUMENTS, **OF_HEADS}
+TABLE = {**OF_TARGETS, **OF_TENSORS, **OF_ARGUMENTS, **OF_HEADS, **OF_PROCESSES}
 
 
 @pytest.mark.parametrize("name", TABLE)

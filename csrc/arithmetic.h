@@ -41,4 +41,12 @@ IMAE_HD typename M::Real chebyshev(const typename M::Scalar* c, int n, typename 
   return x * b1 - b2 + c[0];
 }
 
+// c[0] + c[1] x + ...
+template <class M>
+IMAE_HD typename M::Real polynomial(const typename M::Scalar* c, int n, typename M::Real x) {
+  typename M::Real sum = M::set(c[n - 1]);
+  for (int k = n - 2; k >= 0; --k) sum = sum * x + c[k];
+  return sum;
+}
+
 }  // namespace imae

@@ -5,7 +5,7 @@
 namespace imae {
 
 constexpr int kMaxTerms = 4;    // of a combination
-constexpr int kMaxUpper = 40;   // Chebyshev coefficients: enough for 1e-12,
+constexpr int kMaxUpper = 40;   // coefficients of a series: enough for 1e-12,
 constexpr int kMaxLower = 128;  // over all of the parameters' ranges
 // Of all terms together. One DM takes up to 165, so that any two fit; three that do not are refused. The pool is passed
 // at every launch on a GPU, where the classic limit of all parameters is 4096 bytes.

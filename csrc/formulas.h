@@ -77,10 +77,12 @@ inline constexpr FormulaInfo kFormulas[kFormulaCount] = {
 };
 
 // B(u) = integral over t from u to infinity of expm1(beta p^lambd r): the bounded part of IMAE's and DM's value.
-// Both halves are Chebyshev series, fitted by prepare.cpp, of a mean of the positive integrand; the upper one of that
-// less its limit for r = 0, which is all that counts for a good fit:
+// Both halves are series, fitted by prepare.cpp, of a mean of the positive integrand; the upper one of that less its
+// limit for r = 0, which is all that counts for a good fit:
 //   p >= 1/2:  B = r * (beta + r * upper(4 r - 1))
 //   p <  1/2:  B = half + z * lower(scale * log1p(z) - 1),  z = -log(2 p), continued in a straight line after z_max.
+// The upper one is of powers: half of the operations of a Chebyshev series, and as exact, for nothing cancels in it.
+// The lower one, of up to 128 terms, is of Chebyshev polynomials.
 // For lambd = 1 the integrand is even in u, so that B(u) = 2 half - B(-u) and no lower series is needed.
 template <class S>
 struct Expansion {
@@ -129,7 +131,7 @@ IMAE_HD typename M::Real bounded_part(const Row<M>& x, const Expansion<typename 
                                       const typename M::Scalar* pool, typename M::Scalar beta) {
   using S = typename M::Scalar;
   const auto small = M::min(x.p, x.r);
-  const auto upper = small * (beta + small * chebyshev<M>(pool + e.upper, e.upper_count, S(4) * small - S(1)));
+  const auto upper = small * (beta + small * polynomial<M>(pool + e.upper, e.upper_count, S(4) * small - S(1)));
   auto lower = S(2) * e.half - upper;
   if (e.lower_count > 0) {
     const auto z = x.nlp - S(0.69314718055994530942), inside = M::min(M::max(z, M::set(0)), M::set(e.z_max));
@@ -159,7 +161,7 @@ IMAE_HD OfMargin<M> dm(const Row<M>& x, const Term<typename M::Scalar>& t, const
   using S = typename M::Scalar;
   const S beta = t.parameter[0];
   const auto exponent = beta * (lambd == 1 ? x.p : power<M>(x.nlp, lambd)) * x.r;
-  const auto rise = M::expm1(exponent), bounded = bounded_part<M>(x, t.bounded, pool, beta);
+  const auto rise = M::expm1_near(exponent), bounded = bounded_part<M>(x, t.bounded, pool, beta);
   if (t.d == 0) {  // the value's anchor is u = 0; at u = infinity no other class is there to pull against
     const auto slope = M::select(x.u == M::set(M::infinity()), M::set(0), S(0.5) * (rise + S(1)));
     return {S(0.5) * (bounded - t.bounded.half - x.u), slope, rise + S(1)};

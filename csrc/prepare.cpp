@@ -94,13 +94,34 @@ Series expand(double beta, double lambd) {
   return series;
 }
 
-// Puts coefficients at the end of the pool, without the tail below `least` of the largest. Returns where they begin;
-// what does not fit is not copied, and prepare_uncached refuses it.
-template <class S>
-int put(const double* from, int& count, double least, S* pool, int& used) {
+// The number of Chebyshev coefficients without the tail below `least` of the largest.
+int without_tail(const double* from, int count, double least) {
   double largest = 0;
   for (int i = 0; i < count; ++i) largest = std::max(largest, std::abs(from[i]));
   while (count > 1 && std::abs(from[count - 1]) <= least * largest) --count;
+  return count;
+}
+
+// A Chebyshev series as a polynomial, by T_k = 2 x T_(k-1) - T_(k-2).
+std::vector<double> to_powers(const double* from, int count) {
+  std::vector<double> sum(count), before(count), last(count);
+  before[0] = 1;
+  sum[0] = from[0];
+  if (count > 1) last[1] = 1;
+  for (int k = 1; k < count; ++k) {
+    for (int i = 0; i <= k; ++i) sum[i] += from[k] * last[i];
+    std::vector<double> next(count);
+    for (int i = 0; i < count; ++i) next[i] = (i > 0 ? 2 * last[i - 1] : 0) - before[i];
+    before.swap(last);
+    last.swap(next);
+  }
+  return sum;
+}
+
+// Puts coefficients at the end of the pool. Returns where they begin; what does not fit is not copied, and
+// prepare_uncached refuses it.
+template <class S>
+int put(const double* from, int count, S* pool, int& used) {
   const int at = used;
   used += count;
   for (int i = 0; i < count && at + i < kSeriesPool; ++i) pool[at + i] = static_cast<S>(from[i]);
@@ -152,10 +173,10 @@ void add(Combination<S>& to, const Term<double>& from, const std::optional<Serie
   t.bounded.z_max = static_cast<S>(e.z_max);
   t.bounded.scale = static_cast<S>(e.scale);
   t.bounded.tail = static_cast<S>(e.tail);
-  t.bounded.upper_count = e.upper_count;
-  t.bounded.lower_count = e.lower_count;
-  t.bounded.upper = put(series->upper, t.bounded.upper_count, least, to.pool, used);
-  t.bounded.lower = put(series->lower, t.bounded.lower_count, least, to.pool, used);
+  t.bounded.upper_count = without_tail(series->upper, e.upper_count, least);
+  t.bounded.lower_count = without_tail(series->lower, e.lower_count, least);
+  t.bounded.upper = put(to_powers(series->upper, t.bounded.upper_count).data(), t.bounded.upper_count, to.pool, used);
+  t.bounded.lower = put(series->lower, t.bounded.lower_count, to.pool, used);
 }
 
 Prepared prepare_uncached(const double* at, const double* end) {

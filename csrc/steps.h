@@ -66,7 +66,7 @@ IMAE_HD typename M::Real margin(const Statistics<typename M::Real>& row, typenam
 template <class M>
 IMAE_HD Row<M> row_of_margin(typename M::Real u) {
   using S = typename M::Scalar;
-  const auto e = M::exp(-M::abs(u)), big = S(1) / (S(1) + e), small = e * big, l = M::log1p(e);
+  const auto e = M::exp_nonpositive(-M::abs(u)), big = S(1) / (S(1) + e), small = e * big, l = M::log1p(e);
   Row<M> x;
   x.u = u;
   x.odds = e;

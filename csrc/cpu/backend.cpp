@@ -145,6 +145,7 @@ void binary(const Tensor&, const Binary& call, const Reduction& r) {
   static_cast<Binary&>(b) = call;
   std::vector<BinarySums> sums((b.count + kBinaryGroup - 1) / kBinaryGroup);
   b.sums = sums.data();
+  b.wants_example_weights = r.divide_by == Reduction::kExampleWeights;
   constexpr int64_t kGrain = 2;  // groups
   const auto for_groups = [&](auto kernel) {
     ts::parallel_for(0, static_cast<int64_t>(sums.size()), kGrain,

@@ -13,7 +13,7 @@ namespace imae::IMAE_ISA {
 
 // The arithmetic of classes that are no top class: their -log p comes without a logarithm of its own.
 template <class S>
-struct OthersMath : Vector<S> {
+struct OthersMath : WideVector<S> {
   static constexpr bool kKnowsLogP = true;
 };
 
@@ -21,17 +21,21 @@ template <class S>
 struct AtOthers {
   using M = OthersMath<S>;
   using Real = typename M::Real;
-  const Real *p, *nlp, *rest;
+  using One = typename Vector<S>::Real;
+  const One *p, *nlp, *rest;
   S C;
+  static IMAE_INLINE Real joined(const One* from, int k) {
+    return join<Real>(k, [=](int j) __attribute__((always_inline)) { return from[j]; });
+  }
   IMAE_INLINE Row<M> operator()(int k) const {
     Row<M> x;
-    x.p = p[k];
+    x.p = joined(p, k);
     x.r = S(1) - x.p;
-    x.nlp = nlp[k];
+    x.nlp = joined(nlp, k);
     x.nlr = -M::log1p(-x.p);
     x.u = x.nlr - x.nlp;
     x.odds = x.p / x.r;
-    x.rest = C == 2 ? x.nlr : rest[k];
+    x.rest = C == 2 ? x.nlr : joined(rest, k);
     x.C = C;
     return x;
   }
@@ -91,6 +95,7 @@ class DenseRows : DenseStatistics<T> {
 
   // Rows [begin, end).
   void run(int64_t begin, int64_t end, bool wants_example_weights, BinarySums& sums) {
+    found_.wants_example_weights = wants_example_weights;
     for (first_ = begin; first_ < end; first_ += rows_) {
       count_ = static_cast<int>(end - first_ < rows_ ? end - first_ : rows_);
       point_at_rows();
@@ -192,6 +197,7 @@ class DenseRows : DenseStatistics<T> {
   template <bool kAll>
   void flush() {
     Batch& b = batch_;
+    for (int i = b.count; i % kAtOnce<S> != 0; ++i) b.p[i] = b.nlp[i] = b.rest[i] = Real{};
     evaluate_many<S>(formula(), b.count, AtOthers<S>{b.p, b.nlp, b.rest, static_cast<S>(d_.C)}, found_);
     Real value{}, example_weight{}, A{}, B{};
     for (int i = 0; i < b.count; ++i) {

@@ -113,20 +113,34 @@ class DenseStatistics {
   IMAE_INLINE S* exponentials(int l) const { return e_ + l * slots_ * kLanes; }
   IMAE_INLINE S* own(int l) const { return h_ + l * slots_ * kLanes; }
 
-  // The largest logit, and the first class that has it.
-  void find_top(int l) {
-    Real top = V::set(-V::infinity());
+  // Of each lane the largest logit, and the first class that has it; the row's amounts are fetched meanwhile.
+  IMAE_INLINE void find_tops(int l, Real& top, Ints& top_class) const {
     const T* z = z_[l];
-    each_slot(0, slots_,
-              [&](int64_t, int64_t at, auto) __attribute__((always_inline)) { top = V::max(load(z + at), top); });
-    const S largest = reduce_one<kLanes>(top, Max{});
-    top_[l] = largest;
-    int64_t k = 0;
-    int lane = kLanes;
-    for (; k < whole_ && lane == kLanes; ++k) lane = first_lane(load(z + k * kLanes) == largest);
-    const int64_t at = lane < kLanes ? (k - 1) * kLanes : tail_;
-    if (lane == kLanes) lane = first_lane(load(z + tail_) == largest);
-    m_[l] = lane < kLanes && at + lane < d_.C ? static_cast<Int>(at + lane) : 0;  // 0 of a row of NaN
+    const S* t = t_[l];
+    top = V::set(-V::infinity());
+    top_class = Ints{};
+    each_slot(0, slots_, [&, z, t](int64_t, int64_t at, auto) __attribute__((always_inline)) {
+      __builtin_prefetch(t + at);
+      const Real x = load(z + at);
+      const auto larger = x > top;
+      top = V::select(larger, x, top);
+      top_class = larger ? V::iota() + static_cast<Int>(at) : top_class;
+    });
+  }
+  // Of each row the largest logit, and the first class that has it; class 0 of a row of NaN.
+  void find_tops() {
+    Real top[kLanes], each[kLanes];
+    Ints top_class[kLanes];
+    for (int l = 0; l < kLanes; ++l) {
+      top[l] = Real{};
+      top_class[l] = Ints{};
+      if (live_.at[l]) find_tops(l, top[l], top_class[l]);
+      each[l] = top[l];
+    }
+    top_ = reduce_each<kLanes>(each, Max{});
+    for (int l = 0; l < kLanes; ++l)
+      top_class[l] = top[l] == top_[l] ? top_class[l] : V::set_int(std::numeric_limits<Int>::max());
+    m_ = reduce_each<kLanes>(top_class, Min{});
   }
 
   // Where no amount is changed, kPlain, they are read as they are.
@@ -134,29 +148,34 @@ class DenseStatistics {
   IMAE_INLINE Found add_up(int l, int64_t begin, int64_t end, S less) const {
     const T* z = z_[l];
     const S* t = t_[l];
+    const T* const next = static_cast<const T*>(d_.logits) + (first_ + rows_ + l) * d_.C;            // read soon
+    const T* const grad = d_.grad ? static_cast<const T*>(d_.grad) + (first_ + l) * d_.C : nullptr;  // written soon
     S* to = exponentials(l);
     const Real shift = V::set(less);
     const Ints top = V::set_int(m_[l]) - V::iota();
     Found some{};
-    each_slot(begin, end, [&, z, t, to, top, shift](int64_t k, int64_t at, auto tail) __attribute__((always_inline)) {
-      constexpr bool kTail = decltype(tail)::value;
-      const Real x = load(z + at) - shift, e = V::exp_sweep(x);
-      const Real amount = only_new<kTail>(kPlain ? load(t + at) : amounts(t, at));
-      const auto not_top = [=, m = static_cast<Int>(at)](Real y)
-                               __attribute__((always_inline)) { return V::select(top != m, y, Real{}); };
-      store(to + k * kLanes, e);
-      some.exp += not_top(only_new<kTail>(e));
-      some.any |= V::real_to_bits(amount);
-      if constexpr (kWhat == kCrossEntropy) {
-        const Real of_other = not_top(amount);
-        some.amounts += of_other;
-        some.along += V::select(of_other == Real{}, Real{}, of_other * x);
-      } else if constexpr (kWhat == kAllLogits) {
-        const auto infinite = x == V::set(-V::infinity());
-        some.plain += not_top(only_new<kTail>(V::select(infinite, Real{}, x)));
-        some.masked += not_top(only_new<kTail>(V::select(infinite, V::set(1), Real{})));
-      }
-    });
+    each_slot(begin, end,
+              [&, z, t, to, top, shift, next, grad](int64_t k, int64_t at, auto tail) __attribute__((always_inline)) {
+                constexpr bool kTail = decltype(tail)::value;
+                __builtin_prefetch(next + at);
+                if (grad) __builtin_prefetch(grad + at, 1);
+                const Real x = load(z + at) - shift, e = V::exp_sweep(x);
+                const Real amount = only_new<kTail>(kPlain ? load(t + at) : amounts(t, at));
+                const auto not_top = [=, m = static_cast<Int>(at)](Real y)
+                                         __attribute__((always_inline)) { return V::select(top != m, y, Real{}); };
+                store(to + k * kLanes, e);
+                some.exp += not_top(only_new<kTail>(e));
+                some.any |= V::real_to_bits(amount);
+                if constexpr (kWhat == kCrossEntropy) {
+                  const Real of_other = not_top(amount);
+                  some.amounts += of_other;
+                  some.along += V::select(of_other == Real{}, Real{}, of_other * x);
+                } else if constexpr (kWhat == kAllLogits) {
+                  const auto infinite = x == V::set(-V::infinity());
+                  some.plain += not_top(only_new<kTail>(V::select(infinite, Real{}, x)));
+                  some.masked += not_top(only_new<kTail>(V::select(infinite, V::set(1), Real{})));
+                }
+              });
     return some;
   }
   template <What kWhat>
@@ -183,12 +202,11 @@ class DenseStatistics {
   template <What kWhat>
   void read_rows() {
     Real exp[kLanes], amounts[kLanes], along[kLanes], plain[kLanes], masked[kLanes];
+    find_tops();
     for (int l = 0; l < kLanes; ++l) {
       exp[l] = amounts[l] = along[l] = plain[l] = masked[l] = Real{};
-      top_[l] = t_m_[l] = 0;
-      m_[l] = 0;
+      t_m_[l] = 0;
       if (!live_.at[l]) continue;
-      find_top(l);
       const Found f = read<kWhat>(l, top_[l]);
       if (all_lanes((f.any & std::numeric_limits<Int>::max()) == 0)) live_.at[l] = 0;
       exp[l] = f.exp;

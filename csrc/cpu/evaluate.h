@@ -4,6 +4,7 @@
 #include "../rows.h"
 #include "isa.h"
 #include "simd.h"
+#include "wide.h"
 
 namespace imae::IMAE_ISA {
 
@@ -13,44 +14,50 @@ __attribute__((noinline)) void evaluate_group(const Forward& f, const Statistics
   result = evaluate<Vector<S>, kAllLogits>(f.formula->as<S>(), found, static_cast<S>(f.C));
 }
 
-constexpr int kMany = 32;  // vectors that are evaluated together
+constexpr int kMany = 32;  // vectors that are evaluated together; a multiple of kAtOnce
 
-// What combine() gives of each of them. b and g_y only where a formula needs all logits; else they are 0 and -a.
+// What combine() gives of each of them. b and g_y only where a formula needs all logits; else they are 0 and -a. The
+// example weights only where they are wanted; else they stay 0.
 template <class S>
 struct Many {
+  bool wants_example_weights = false;
   using Real = typename Vector<S>::Real;
-  Real value[kMany], a[kMany], example_weight[kMany], b[kMany], g_y[kMany];
+  Real value[kMany], a[kMany], example_weight[kMany] = {}, b[kMany], g_y[kMany];
   IMAE_INLINE Real pull(const Combination<S>& formula, int k) const {  // minus the slope
     return formula.needs_all_logits ? g_y[k] : -a[k];
   }
 };
 
-// at(k): the k-th Row. The formula is a constant, so that of a row only what it uses is computed.
+// at(k): kAtOnce rows, from the k-th on. The formula is a constant, so that of a row only what it uses is computed.
 template <FormulaId kFormula, class S, class At>
 void add_term(const Combination<S>& combination, int i, int count, const At& at, Many<S>& to) {
   using M = typename At::M;
-  using Real = typename Vector<S>::Real;
+  using One = typename Vector<S>::Real;
+  using Real = typename M::Real;
   constexpr bool kAllLogits = kFormulas[static_cast<int>(kFormula)].needs_all_logits;
   Term<S> t = combination.term[i];
   t.formula = kFormula;
   const S c = t.coefficient;
-  const bool first = i == 0, all_logits = combination.needs_all_logits;
-  for (int k = 0; k < count; ++k) {
+  const bool first = i == 0, all_logits = combination.needs_all_logits, weights = to.wants_example_weights;
+  for (int k = 0; k < count; k += kAtOnce<S>) {
     const Row<M> x = at(k);
     const Outcome<M> o = formula<M, kAllLogits>(x, t, combination.pool);
-    const auto add = [=](Real& sum, Real term)
-                         __attribute__((always_inline)) { sum = first ? c * term : sum + c * term; };
+    const auto add = [=](One* sum, const Real& terms) __attribute__((always_inline)) {
+      split(terms, k,
+            [=](int j, One term) __attribute__((always_inline)) { sum[j] = first ? c * term : sum[j] + c * term; });
+    };
     const auto known = x.p == x.p;
-    add(to.value[k], M::select(known, o.value, x.p));
-    add(to.a[k], M::select(known, o.a, x.p));
-    add(to.example_weight[k], o.example_weight);
+    add(to.value, M::select(known, o.value, x.p));
+    add(to.a, M::select(known, o.a, x.p));
+    if (weights) add(to.example_weight, o.example_weight);
     if (!all_logits) continue;
-    add(to.b[k], M::select(known, o.b, x.p));
-    add(to.g_y[k], M::select(known, o.g_y, x.p));
+    add(to.b, M::select(known, o.b, x.p));
+    add(to.g_y, M::select(known, o.g_y, x.p));
   }
 }
 
-// Up to kMany rows a lane, a term at a time: which formula it is, is asked outside the loop over them.
+// Up to kMany rows a lane, a term at a time: which formula it is, is asked outside the loop over them. A count that is
+// no multiple of kAtOnce is rounded up: the vectors behind the last one must be there.
 template <class S, class At, int... kFormula>
 void evaluate_many(const Combination<S>& combination, int count, const At& at, Many<S>& to,
                    std::integer_sequence<int, kFormula...>) {

@@ -26,6 +26,7 @@ struct BinarySums {
 
 struct GroupedBinary : Binary {
   BinarySums* sums = nullptr;  // [groups], of kBinaryGroup elements
+  bool wants_example_weights = false;
 };
 
 struct GroupedDense : Dense {

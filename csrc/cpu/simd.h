@@ -45,24 +45,39 @@ struct Simd<double> {
   static constexpr int kExpTerms = 13, kLogTerms = 11;
 };
 
+// What Vector asks of its vectors beyond operators; wide.h has the same for several vectors at once.
+template <class Mask, class Real>
+IMAE_INLINE Real choose(Mask mask, Real yes, Real no) {
+  return mask ? yes : no;
+}
+template <class To, class From>
+IMAE_INLINE To convert(From x) {
+  return __builtin_convertvector(x, To);
+}
+template <class To, class From>
+IMAE_INLINE To cast_bits(From x) {
+  return bit_cast<To>(x);
+}
+
 // The M of arithmetic.h: a Real holds one value for each of kLanes rows.
-template <class S>
+template <class S, class Real_ = typename VectorOf<S, Simd<S>::kLanes>::type,
+          class Ints_ = typename VectorOf<typename Simd<S>::Int, Simd<S>::kLanes>::type>
 struct Vector : Simd<S> {
   using typename Simd<S>::Int;
   using Simd<S>::kLanes;
-  using Real = typename VectorOf<S, kLanes>::type;
-  using Ints = typename VectorOf<Int, kLanes>::type;  // also the type of a comparison: 0 or -1
+  using Real = Real_;
+  using Ints = Ints_;  // also the type of a comparison: 0 or -1
 
   static IMAE_INLINE Real set(S x) { return x - Real{}; }
   static IMAE_INLINE Ints set_int(Int x) { return x - Ints{}; }
   static IMAE_INLINE constexpr S infinity() { return std::numeric_limits<S>::infinity(); }
-  static IMAE_INLINE Real select(Ints mask, Real yes, Real no) { return mask ? yes : no; }
-  static IMAE_INLINE Real max(Real x, Real y) { return x > y ? x : y; }  // y if x is NaN
-  static IMAE_INLINE Real min(Real x, Real y) { return x < y ? x : y; }
+  static IMAE_INLINE Real select(Ints mask, Real yes, Real no) { return choose(mask, yes, no); }
+  static IMAE_INLINE Real max(Real x, Real y) { return choose(x > y, x, y); }  // y if x is NaN
+  static IMAE_INLINE Real min(Real x, Real y) { return choose(x < y, x, y); }
   static IMAE_INLINE Real abs(Real x) { return bits_to_real(real_to_bits(x) & std::numeric_limits<Int>::max()); }
   static IMAE_INLINE Ints isinf(Real x) { return abs(x) == set(infinity()); }
-  static IMAE_INLINE Ints real_to_bits(Real x) { return bit_cast<Ints>(x); }
-  static IMAE_INLINE Real bits_to_real(Ints x) { return bit_cast<Real>(x); }
+  static IMAE_INLINE Ints real_to_bits(Real x) { return cast_bits<Ints>(x); }
+  static IMAE_INLINE Real bits_to_real(Ints x) { return cast_bits<Real>(x); }
   static IMAE_INLINE Ints iota() {
     Ints v{};
     for (int l = 0; l < kLanes; ++l) v[l] = l;
@@ -100,7 +115,7 @@ struct Vector : Simd<S> {
   // exp of x <= 0, 0 where the result would be subnormal; NaN stays NaN.
   static IMAE_INLINE Real exp_nonpositive(Real x) {
     const Exponential e = exp_parts(x);
-    return x < Simd<S>::kExpLow ? Real{} : e.power * e.minus_one + e.power;
+    return choose(x < Simd<S>::kExpLow, Real{}, e.power * e.minus_one + e.power);
   }
   // The same for the sweeps and for any x, two thirds of the instructions: to 2e-7 up to |x| = 20, 4e-7 up to 87 in
   // float. Where it overflows it is infinity, or exp(88) at least.
@@ -134,31 +149,40 @@ struct Vector : Simd<S> {
 #endif
     }
   }
-  static IMAE_INLINE Real exp(Real x) { return x > Simd<S>::kExpHigh ? set(infinity()) : exp_nonpositive(x); }
+  static IMAE_INLINE Real exp(Real x) { return choose(x > Simd<S>::kExpHigh, set(infinity()), exp_nonpositive(x)); }
   static IMAE_INLINE Real expm1(Real x) {
-    const Exponential e = exp_parts(x);
-    Real y = e.power * e.minus_one + (e.power - S(1));
-    y = x < Simd<S>::kExpLow ? set(-1) : y;
-    return x > Simd<S>::kExpHigh ? set(infinity()) : y;
+    Real y = expm1_near(x);
+    y = choose(x < Simd<S>::kExpLow, set(-1), y);
+    return choose(x > Simd<S>::kExpHigh, set(infinity()), y);
   }
-  // log of x >= 0 by 2 atanh((m - 1)/(m + 1)), x = m 2^k with m in [sqrt(1/2), sqrt(2))
+  // The same for x between kExpLow and kExpHigh.
+  static IMAE_INLINE Real expm1_near(Real x) {
+    const Exponential e = exp_parts(x);
+    return e.power * e.minus_one + (e.power - S(1));
+  }
+  // log of x >= 0, x = m 2^k with m in [sqrt(1/2), sqrt(2))
   static IMAE_INLINE Real log(Real x) {
     constexpr Int kFraction = (Int(1) << Simd<S>::kMantissa) - 1;
     const Ints shifted = real_to_bits(x) - Simd<S>::kSqrtHalf;
-    const Real k = __builtin_convertvector(shifted >> Simd<S>::kMantissa, Real);
     const Real m = bits_to_real((shifted & kFraction) + Simd<S>::kSqrtHalf);
-    const Real t = (m - S(1)) / (m + S(1)), t2 = t * t;
+    const Real y = log_parts(shifted >> Simd<S>::kMantissa, m - S(1));
+    const Ints ordinary = (x > Real{}) & (x < infinity());
+    return choose(ordinary, y, choose(x == Real{}, set(-infinity()), x));
+  }
+  // log(1 + x) of x between -1 and 2^100; NaN stays NaN. 1 + x only says which power of 2 to divide by: what it lost is
+  // still in x.
+  static IMAE_INLINE Real log1p(Real x) {
+    const Ints k = (real_to_bits(x + S(1)) - Simd<S>::kSqrtHalf) >> Simd<S>::kMantissa;
+    const Real scale = bits_to_real((Int(Simd<S>::kBias) - k) << Simd<S>::kMantissa);
+    return log_parts(k, x * scale + (scale - S(1)));
+  }
+  // log((1 + f) 2^k), by 2 atanh(f / (2 + f))
+  static IMAE_INLINE Real log_parts(Ints exponent, Real f) {
+    const Real k = convert<Real>(exponent), t = f / (f + S(2)), t2 = t * t;
     Real sum = set(S(1) / S(2 * Simd<S>::kLogTerms + 1));
 #pragma GCC unroll 16
     for (int n = Simd<S>::kLogTerms - 1; n >= 1; --n) sum = sum * t2 + S(1) / S(2 * n + 1);
-    const Real y = k * Simd<S>::kLn2High + (k * Simd<S>::kLn2Low + (t + t) * (sum * t2 + S(1)));
-    const Ints ordinary = (x > Real{}) & (x < infinity());
-    return ordinary ? y : (x == Real{} ? set(-infinity()) : x);
-  }
-  // log(1 + x) of x > -1. What 1 + x lost matters where the logarithm is small, and there its slope is near 1.
-  static IMAE_INLINE Real log1p(Real x) {
-    const Real w = x + S(1), lost = x - (w - S(1));
-    return log(w) + (abs(x) < S(1) ? lost : Real{});
+    return k * Simd<S>::kLn2High + (k * Simd<S>::kLn2Low + (t + t) * (sum * t2 + S(1)));
   }
 };
 
@@ -230,29 +254,16 @@ IMAE_INLINE bool all_lanes(Ints mask) {
   return all == ~uint64_t(0);
 }
 
-// The first lane in which a comparison holds; behind the last if in none.
-template <class Ints>
-IMAE_INLINE int first_lane(Ints mask) {
-  constexpr int kLanes = sizeof(Ints) / sizeof(mask[0]);
-#if IMAE_VECTOR_BYTES == 64 && defined(IMAE_X86)
-  const unsigned bits =
-      kLanes == 16 ? _mm512_movepi32_mask(bit_cast<__m512i>(mask)) : _mm512_movepi64_mask(bit_cast<__m512i>(mask));
-  return __builtin_ctz(bits | 1u << kLanes);
-#elif IMAE_VECTOR_BYTES == 32 && defined(IMAE_X86)
-  const unsigned bits =
-      kLanes == 8 ? _mm256_movemask_ps(bit_cast<__m256>(mask)) : _mm256_movemask_pd(bit_cast<__m256d>(mask));
-  return __builtin_ctz(bits | 1u << kLanes);
-#else
-  int lane = 0;
-  while (lane < kLanes && !mask[lane]) ++lane;
-  return lane;
-#endif
-}
-
 struct Max {
   template <class X>
   IMAE_INLINE X operator()(X x, X y) const {
     return x > y ? x : y;
+  }
+};
+struct Min {
+  template <class X>
+  IMAE_INLINE X operator()(X x, X y) const {
+    return x < y ? x : y;
   }
 };
 struct Plus {

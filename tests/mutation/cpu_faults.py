@@ -14,15 +14,15 @@ CPU = (
     ),
     Fault(
         "csrc/cpu/simd.h",
-        "return x < Simd<S>::kExpLow ? Real{} : e.power * e.minus_one + e.power;",
+        "return choose(x < Simd<S>::kExpLow, Real{}, e.power * e.minus_one + e.power);",
         "return e.power * e.minus_one + e.power;",
         "exp of a very small number wraps around",
         VALUES,
     ),
     Fault(
         "csrc/cpu/simd.h",
-        "return log(w) + (abs(x) < S(1) ? lost : Real{});",
-        "return log(w);",
+        "return log_parts(k, x * scale + (scale - S(1)));",
+        "return log_parts(k, (x + S(1)) * scale - S(1));",
         "log1p as log(1 + x)",
         VALUES,
     ),

@@ -47,8 +47,8 @@ TARGETS = (
     ),
     Fault(
         "csrc/cpu/binary.h",
-        "load(e_.grad + at) - more",
-        "load(e_.grad + at) + more",
+        "Real{}, -rest * found_.pull(formula, k)",
+        "Real{}, rest * found_.pull(formula, k)",
         "the no of a soft target pulls the wrong way",
         BINARY,
     ),
@@ -81,7 +81,7 @@ TARGETS = (
         BINARY,
     ),
     Fault(
-        "csrc/cpu/binary.h",
+        "csrc/cpu/amounts.h",
         "if (++step < from.repeat) continue;",
         "if (++step <= from.repeat) continue;",
         "weights of rows slip by an element",
@@ -145,8 +145,8 @@ TARGETS = (
     ),
     Fault(
         "csrc/cpu/dense_statistics.h",
-        "static_cast<Int>(at + lane) : 0;",
-        "static_cast<Int>(at) : 0;",
+        "larger ? V::iota() + static_cast<Int>(at)",
+        "larger ? V::set_int(static_cast<Int>(at))",
         "the top class of a vector is its first",
         SOFT,
     ),
@@ -173,8 +173,8 @@ TARGETS = (
     ),
     Fault(
         "csrc/cpu/dense.h",
-        "x.rest = C == 2 ? x.nlr : rest[k];",
-        "x.rest = C <= 3 ? x.nlr : rest[k];",
+        "x.rest = C == 2 ? x.nlr : joined",
+        "x.rest = C <= 3 ? x.nlr : joined",
         "NCE of three classes as if there were two",
         SOFT,
     ),

@@ -12,22 +12,38 @@ struct Two {
   X first, second;
 };
 template <class X>
+Two(X, X) -> Two<X>;
+template <class X>
 constexpr int kVectors = 1;  // in an X
 template <class X>
 constexpr int kVectors<Two<X>> = 2 * kVectors<X>;
 
-#define IMAE_TWO(op)                                                                    \
-  template <class X>                                                                    \
-  IMAE_INLINE auto operator op(Two<X> x, Two<X> y)->Two<decltype(x.first op y.first)> { \
-    return {x.first op y.first, x.second op y.second};                                  \
-  }                                                                                     \
-  template <class X, class S, std::enable_if_t<std::is_arithmetic_v<S>, int> = 0>       \
-  IMAE_INLINE auto operator op(Two<X> x, S y)->Two<decltype(x.first op y)> {            \
-    return {x.first op y, x.second op y};                                               \
-  }                                                                                     \
-  template <class X, class S, std::enable_if_t<std::is_arithmetic_v<S>, int> = 0>       \
-  IMAE_INLINE auto operator op(S x, Two<X> y)->Two<decltype(x op y.first)> {            \
-    return {x op y.first, x op y.second};                                               \
+// Clang's comparisons of vectors of double are of `long long`, which is as wide as our integers and another type.
+template <class X>
+IMAE_INLINE auto ours(X x) {
+  if constexpr (!std::is_same_v<long long, int64_t> && std::is_same_v<std::decay_t<decltype(x[0])>, long long>) {
+    typedef int64_t Ints __attribute__((vector_size(sizeof(X))));
+    return bit_cast<Ints>(x);
+  } else {
+    return x;
+  }
+}
+template <class X>
+IMAE_INLINE Two<X> ours(Two<X> x) {
+  return x;
+}
+#define IMAE_TWO(op)                                                              \
+  template <class X>                                                              \
+  IMAE_INLINE auto operator op(Two<X> x, Two<X> y) {                              \
+    return Two{ours(x.first op y.first), ours(x.second op y.second)};             \
+  }                                                                               \
+  template <class X, class S, std::enable_if_t<std::is_arithmetic_v<S>, int> = 0> \
+  IMAE_INLINE auto operator op(Two<X> x, S y) {                                   \
+    return Two{ours(x.first op y), ours(x.second op y)};                          \
+  }                                                                               \
+  template <class X, class S, std::enable_if_t<std::is_arithmetic_v<S>, int> = 0> \
+  IMAE_INLINE auto operator op(S x, Two<X> y) {                                   \
+    return Two{ours(x op y.first), ours(x op y.second)};                          \
   }
 IMAE_TWO(+)
 IMAE_TWO(-)

@@ -201,8 +201,9 @@ def row_stats(
     """Compute each example's ``p_y`` and weight: a low ``p_y`` late in training marks a suspect label.
 
     Those two are outside autograd. The four that are asked for by name come from the same sweep of the CPU's kernels,
-    in float32 or better and without cancellation; what is not asked for costs nothing. On other devices, and for the
-    derivatives, they are computed in plain PyTorch, with a few tensors of the logits' size.
+    in float32 or better and without cancellation. What is not asked for costs nothing, but for entropy and sum_p2 of
+    few or strided classes, whose sums are made together. On other devices, and for the derivatives, they are computed
+    in plain PyTorch, with a few tensors of the logits' size.
 
     Args:
       logits: as in :func:`robust_loss`.

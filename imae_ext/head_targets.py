@@ -6,6 +6,7 @@ the rows' sum over the chunk's logits, by the kernels that the other losses use.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import torch
@@ -33,22 +34,22 @@ class Inputs(NamedTuple):
         return torch.float64 if self.head.dtype is torch.float64 else torch.float32
 
 
-class Rows:
+class Rows(ABC):
     """What both kinds have; rows are flattened."""
 
     counts: Tensor  # (N,), which rows have a gradient
     of_mean: Tensor  # (N,), what each adds to the divisor of a mean
 
+    @abstractmethod
     def select(self, rows: Tensor) -> None:
         """Keep these rows alone for :meth:`step`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, at: slice, logits: Tensor, gradient: bool, divisor: bool) -> tuple[Tensor, Tensor | None]:
         """Return the values of a chunk and its part of the divisor of ``normalized``; write the gradient over logits.
 
         Neither divisor nor gradient is made unless it is asked for.
         """
-        raise NotImplementedError
 
 
 def rows_of(inputs: Inputs, formula: list[float], ignore_index: int) -> Rows:

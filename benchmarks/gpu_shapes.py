@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import imae_ext
-from imae_ext import reference
+from imae_ext import distribution, reference
 
 from .speed.queued import queued
 
@@ -30,6 +30,7 @@ LOSSES = {
     "none": 2.0 * imae_ext.NCE() + imae_ext.MAE(),
     "normalized": imae_ext.IMAE(),
 }
+STATISTICS = distribution.Asked._fields
 # of an entry, and of the median one, in which differences cancel; half precision rounds twice
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
@@ -122,7 +123,8 @@ def results(call: Call, device: str) -> dict[str, Tensor]:
         (found["gradient of two labels"],) = torch.autograd.grad(loss, leaf)
         found["two labels"] = loss.detach()
     found["p"], found["weight"], *_ = imae_ext.row_stats(z, y, imae_ext.IMAE())
-    return found
+    described = imae_ext.row_stats(z, y, imae_ext.IMAE(), **dict.fromkeys(STATISTICS, True))
+    return found | {name: getattr(described, name).to(described.p.dtype) for name in STATISTICS}
 
 
 def _other(y: Tensor, C: int) -> Tensor:
@@ -152,7 +154,8 @@ def expected(call: Call) -> dict[str, Tensor]:
         (found["gradient of two labels"],) = torch.autograd.grad(loss, leaf)
         found["two labels"] = loss.detach()
     found["p"], found["weight"], *_ = reference.row_stats(z.double(), y.long(), imae_ext.IMAE())
-    return found
+    described = distribution.statistics(z.double(), y.long(), -100, distribution.Asked(*[True] * len(STATISTICS)))
+    return found | {name: x.double() for name, x in zip(STATISTICS, described, strict=True) if x is not None}
 
 
 def check(call: Call, device: str) -> None:

@@ -1,5 +1,7 @@
 """Times forward and backward in every tier against the bytes they move and the copy bandwidth of the same run.
 
+Also the statistics of rows, for which the logits are only read.
+
 python -m benchmarks.gpu_times OUT.json     measures, and writes after every shape
 python -m benchmarks.gpu_times --show FILE  prints the table
 """
@@ -91,7 +93,11 @@ def row(case: Case, copy: float) -> dict[str, Any]:
         leaf.grad = None
         cross_entropy(leaf, y).backward()
 
-    times = {f.__name__: median_us(f) for f in (fused, autograd, torch_eager)}
+    def statistics(i: int) -> None:
+        leaf, y = inputs[i % sets]
+        imae_ext.row_stats(leaf.detach(), y, entropy=True, is_top=True)
+
+    times = {f.__name__: median_us(f) for f in (fused, autograd, torch_eager, statistics)}
     return {
         "shape": list(case.shape),
         "dtype": case.dtype,
@@ -116,12 +122,15 @@ def measure(path: Path) -> None:
 
 def show(result: dict[str, Any]) -> None:
     print(f"{result['machine']['gpu']}, copy {result['copy_GB_per_s']:.0f} GB/s")
-    print("tier    logits             dtype       MB   fused us  autograd us  cross_entropy us  % of copy")
+    print(
+        "tier    logits             dtype       MB   fused us  autograd us  cross_entropy us  statistics us  % of copy"
+    )
     for r in result["rows"]:
         us = r["us"]
         print(
             f"{r['tier']:7} {shape_name(r['shape']):18} {r['dtype']:9} {r['MB']:6.0f} {us['fused']:10.1f} "
-            f"{us['autograd']:12.1f} {us['torch_eager']:17.1f} {100 * r['of_copy_bandwidth']:10.0f}"
+            f"{us['autograd']:12.1f} {us['torch_eager']:17.1f} {us['statistics']:14.1f} "
+            f"{100 * r['of_copy_bandwidth']:10.0f}"
         )
 
 

@@ -200,10 +200,10 @@ def row_stats(
 ) -> RowStats:
     """Compute each example's ``p_y`` and weight: a low ``p_y`` late in training marks a suspect label.
 
-    Those two are outside autograd. The four that are asked for by name come from the same sweep of the CPU's kernels,
-    in float32 or better and without cancellation. What is not asked for costs nothing, but for entropy and sum_p2 of
-    few or strided classes, whose sums are made together. On other devices, and for the derivatives, they are computed
-    in plain PyTorch, with a few tensors of the logits' size.
+    Those two are outside autograd. The four that are asked for by name come from the same sweep of the kernels, in
+    float32 or better and without cancellation. What is not asked for costs nothing, but for entropy and sum_p2 of few
+    or strided classes, and on a GPU of all, whose sums are made together. On devices without kernels, and for the
+    derivatives, they are computed in plain PyTorch, with a few tensors of the logits' size.
 
     Args:
       logits: as in :func:`robust_loss`.

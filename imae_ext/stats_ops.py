@@ -20,7 +20,7 @@ _describe_rows = torch.ops.imae_ext.describe_rows.default
 
 def row_stats(logits: Tensor, target: Tensor, formula: Formula, ignore_index: int, asked: Asked) -> RowStats:
     """Compute p_y, the example weight, and what is asked for."""
-    if not (any(asked) and logits.is_cpu) or ops.needs_reference():
+    if not any(asked) or ops.needs_reference():
         known = ops.row_stats(logits, target, formula, ignore_index)
         return RowStats(*known, *statistics(logits, target, ignore_index, asked))
     if torch.compiler.is_compiling():

@@ -263,8 +263,9 @@ def test_few_launches_and_no_wait(N, C):
         upstream = torch.ones_like(losses[0])
         seen = queued(lambda losses=losses, upstream=upstream: torch.autograd.grad(losses.pop(), leaf, upstream))
         assert (len(seen.kernels), seen.memory, seen.waits) == (1, (), ()), (reduction, seen)
-    seen = queued(lambda: imae_ext.row_stats(z, y, imae_ext.IMAE()))
-    assert (len(seen.kernels), seen.memory, seen.waits) == (1, (), ())
+    for asked in ({}, {"entropy": True, "is_top": True}):
+        seen = queued(lambda asked=asked: imae_ext.row_stats(z, y, imae_ext.IMAE(), **asked))
+        assert (len(seen.kernels), seen.memory, seen.waits) == (1, (), ()), (asked, seen)
 
 
 @pytest.mark.short

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+import statistics_cases
 import torch
 from cases import FORMULAS
 from expected import assert_within, expected
+from test_linear import plain, results, tensors
 from test_soft import problem, wanted_of
 
 import imae_ext
@@ -55,6 +57,67 @@ def test_two_labels(dtype, C):
         assert_within(found.cpu(), sum(p.grad for p in parts), sum(p.grad_allowed for p in parts), "gradient")
     seen = queued(lambda: imae_ext.mixed_loss(leaf, *labels, amounts, spec.build()))
     assert any("MixedJob" in name for name in seen.kernels) and not seen.waits, seen
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_statistics(dtype):
+    """By their own kernel, with derivatives; as test_row_statistics holds the CPU's."""
+
+    def on_gpu(logits, target, *formula, **asked):
+        stats = imae_ext.row_stats(logits.cuda(), target.cuda(), *formula, **asked)
+        return imae_ext.RowStats(*(None if x is None else x.cpu() for x in stats))
+
+    for shape in statistics_cases.WALKS:
+        statistics_cases.walk(on_gpu, shape, dtype)
+    if dtype is not torch.float16:
+        statistics_cases.against_60_digits(on_gpu, 100, dtype)
+    if dtype is torch.float32:
+        statistics_cases.large_logits(on_gpu)
+        statistics_cases.limits(on_gpu)
+        statistics_cases.ignored_rows_and_shapes(on_gpu, torch.allclose)
+        statistics_cases.labels_out_of_range(on_gpu)
+    z, y = torch.randn(40, 300).to(dtype), torch.randint(300, (40,))
+    grads = []
+    for leaf in (z.clone().requires_grad_(), z.cuda().requires_grad_()):
+        stats = imae_ext.row_stats(leaf, y.to(leaf.device), entropy=True, log_p=True)
+        grads += [g.cpu() for g in torch.autograd.grad((stats.entropy * stats.log_p).sum(), leaf)]
+    torch.testing.assert_close(*grads)
+    seen = queued(lambda: imae_ext.row_stats(leaf.detach(), y.cuda(), entropy=True))
+    assert any("DescribeJob" in name for name in seen.kernels), seen
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_linear_head(dtype):
+    """As right as the reference behind F.linear of the same dtype, in chunks; and float32 as right as float32 is."""
+    inputs, target = tensors(dtype=dtype)
+    for reduction in ("mean", "none", "normalized"):
+        options = {"reduction": reduction}
+        exact = results(plain, [t.double() for t in inputs], target, imae_ext.GCE(0.7), **options)
+        there = [t.cuda() for t in inputs], target.cuda(), imae_ext.GCE(0.7)
+        unfused = results(plain, *there, **options)
+        ours = results(imae_ext.linear_robust_loss, *there, chunk=8, **options)
+        rounding = {torch.float64: 1e-12, torch.float32: 2e-6}.get(dtype, 2**-8)
+        for a, b, c in zip(ours, unfused, exact, strict=True):
+            allowed = 1.5 * (b.cpu() - c).abs().max() + rounding * c.abs().max()
+            assert (a.cpu() - c).abs().max() <= allowed, reduction
+        assert (ours[1][target == -100] == 0).all()
+
+
+@pytest.mark.short
+def test_from_log_probabilities():
+    """As on a CPU, and without waiting: labels out of range are not looked at."""
+    nll, target = torch.rand(300).double() * 20, torch.randint(9, (300,))
+    target[::7] = -100
+    found = []
+    for device in ("cpu", "cuda"):
+        leaf = nll.to(device).requires_grad_()
+        loss = imae_ext.robust_loss_from_nll(leaf, imae_ext.IMAE(8.0), target=target.to(device))
+        found.append([loss.detach().cpu(), torch.autograd.grad(loss, leaf)[0].cpu()])
+    torch.testing.assert_close(*found, rtol=1e-11, atol=1e-14)
+    labels = target.cuda()
+    assert not queued(lambda: imae_ext.robust_loss_from_nll(leaf, imae_ext.GCE(0.7), target=labels)).waits
 
 
 @pytest.mark.parametrize(

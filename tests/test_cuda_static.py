@@ -126,8 +126,8 @@ def objects():
 @pytest.mark.parametrize("element", ELEMENTS)
 def test_no_kernel_spills(objects, element, architecture):
     found = objects[element].registers(architecture)
-    # 7 tiers, both ways; clusters, forward; counting; scaling; binary losses; amounts and two labels, each twice
-    assert len(found) == 22
+    # 7 tiers: forward, backward, statistics; clusters, forward; counting; scaling; binary; amounts, two labels, twice
+    assert len(found) == 29
     for name, (registers, stack, local) in found.items():
         assert stack == local == 0, f"{name}: {registers} registers, {stack} bytes of stack"
 
@@ -143,7 +143,8 @@ def test_tiers_that_move_16_bytes_at_a_time(objects, element):
         seen.add(kernel[1])
         load = r"LDG\.E\.128" if kernel[1] == "scale" else r"LDGSTS\.E\.BYPASS\.128"
         assert re.search(load, text), f"{name}: logits are not loaded 16 bytes at a time"
-        assert re.search(r"STG\.E\.128", text), f"{name}: the gradient is not stored 16 bytes at a time"
+        stores = bool(re.search(r"STG\.E\.128", text))
+        assert stores != ("DescribeJob" in name), f"{name}: the gradient is stored 16 bytes at a time, if there is one"
         if kernel[1] in ("row", "cluster"):
             assert re.search(r"\bLDS\.128", text), f"{name}: packs are not read whole from shared memory"
         assert not re.search(r"\b(LDL|STL)\b", text), f"{name}: local memory"

@@ -36,7 +36,7 @@ def test_every_tier_has_its_calls() -> None:
     assert {call.dtype for call in CALLS} == {torch.float64, torch.float32, torch.bfloat16, torch.float16}
 
 
-@pytest.mark.parametrize("name", ["gradient of mean", "gradient of none", "none", "p"])
+@pytest.mark.parametrize("name", ["gradient of mean", "gradient of none", "none", "p", "entropy"])
 def test_one_wrong_entry_is_noticed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     call = Call("row256", (5, 60001))
     found = gpu_shapes.results(call, "cpu")

@@ -106,7 +106,12 @@ void of_rows(const K& k, const Reduction& r, int (*run)(const K&, const Reductio
 void dense(const Dense& d, const Reduction& r) { of_rows(d, r, &cuda_dense); }
 void mixed(const Mixed& m, const Reduction& r) { of_rows(m, r, &cuda_mixed); }
 
-constexpr Backend kBackend = {&cuda_reads_in_place, nullptr, &forward, &backward, &scale, &binary, &dense, &mixed};
+void describe(const Call& call, const Describe& d) {
+  on_device_of(call, [&](void* stream) { return cuda_describe(d, stream); });
+}
+
+constexpr Backend kBackend = {
+    &cuda_reads_in_place, nullptr, &forward, &backward, &scale, &binary, &dense, &mixed, false, &describe};
 [[maybe_unused]] const bool added = add_backend(torch::headeronly::DeviceType::CUDA, kBackend);
 
 }  // namespace

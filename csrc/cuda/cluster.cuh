@@ -29,13 +29,13 @@ class Cluster {
 
   // Each block writes its part to all of them: the row then waits for one barrier, and not for reads from afar as
   // well. `turn` as in across_warps. Nothing is written after the last barrier, so any block may be the first to exit.
-  template <class S>
-  __device__ __forceinline__ Part<S> across(const Part<S>& of_block, int turn) const {
-    Part<S>* part = static_cast<Part<S>*>(exchange_) + turn * kMaxCluster;
+  template <class P>
+  __device__ __forceinline__ P across(const P& of_block, int turn) const {
+    P* part = static_cast<P*>(exchange_) + turn * kMaxCluster;
     if (threadIdx.x < group_.num_blocks())
       *group_.map_shared_rank(part + rank(), static_cast<int>(threadIdx.x)) = of_block;
     group_.sync();  // every block's part is written before any is read
-    Part<S> all = part[0];
+    P all = part[0];
     for (int b = 1; b < count(); ++b) all = merge(all, part[b]);
     return all;
   }
@@ -46,7 +46,7 @@ class Cluster {
 };
 #endif
 
-// For Forward only: Backward has no sums, and reads a row once even in chunks.
+// For Forward only: what writes no gradient, or has no sums, reads a row once even in chunks.
 template <class Job>
 __global__ void __launch_bounds__(kRowThreads<256>, kRowBlocks<typename Job::S, 256>)
     cluster_kernel(const __grid_constant__ Job job, int most) {

@@ -8,6 +8,7 @@
 #define IMAE_DYNAMIC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 #endif
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 
@@ -20,6 +21,7 @@ struct Device {
   using Scalar = S;
   using Real = S;
   static constexpr __device__ S infinity() { return static_cast<S>(INFINITY); }
+  static constexpr __device__ S largest() { return sizeof(S) == 8 ? S(DBL_MAX) : S(FLT_MAX); }
   static __device__ __forceinline__ S set(S x) { return x; }
   static __device__ __forceinline__ S exp(S x) { return ::exp(x); }
   static __device__ __forceinline__ S expm1(S x) { return ::expm1(x); }

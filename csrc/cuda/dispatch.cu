@@ -38,6 +38,8 @@ int cuda_mixed(const Mixed& m, const Reduction& r, Workspace* workspace, void* s
   return kernels_of(m.dtype).mixed(m, r, workspace, stream);
 }
 
+int cuda_describe(const Describe& d, void* stream) { return kernels_of(d.dtype).describe(d, stream); }
+
 int cuda_device_of(const void* memory, int* device) {
   cudaPointerAttributes found{};
   const cudaError_t error = cudaPointerGetAttributes(&found, memory);

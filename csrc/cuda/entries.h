@@ -15,6 +15,7 @@ struct CudaKernels {
   int (*binary)(const Binary&, const Reduction&, Workspace*, void* stream);
   int (*dense)(const Dense&, const Reduction&, Workspace*, void* stream);
   int (*mixed)(const Mixed&, const Reduction&, Workspace*, void* stream);
+  int (*describe)(const Describe&, void* stream);
 };
 
 extern const CudaKernels cuda_float64, cuda_float32, cuda_float16, cuda_bfloat16;
@@ -28,6 +29,7 @@ int cuda_scale(const Scale&, void* stream);
 int cuda_binary(const Binary&, const Reduction&, Workspace*, void* stream);
 int cuda_dense(const Dense&, const Reduction&, Workspace*, void* stream);
 int cuda_mixed(const Mixed&, const Reduction&, Workspace*, void* stream);
+int cuda_describe(const Describe&, void* stream);
 int cuda_device_of(const void* memory, int* device);
 const char* cuda_error(int);
 

@@ -1,5 +1,6 @@
 // What the kernels do with a row, whichever way they walk over it: Forward evaluates the formula from the row's
 // statistics, Backward takes the coefficients that Forward saved. Either way the gradient is written from coefficients.
+// Describe (describe.cuh) evaluates more of the statistics, and ends with that.
 #pragma once
 #include "reduce.h"
 
@@ -55,11 +56,14 @@ template <class T_>
 struct ForwardJob {
   using T = T_;
   using S = ScalarOf<T>;
-  static constexpr bool kForward = true;
+  using Part = imae::Part<S>;
+  static constexpr bool kForward = true, kGradient = true;
   Forward rows;
   Reduction reduction;
   Workspace* workspace;
   Combination<S> combination;
+
+  __device__ __forceinline__ bool wants_more() const { return combination.needs_all_logits; }
 
   // What the gradient is multiplied by. It waits at a barrier: every thread of the block calls it, once.
   __device__ __forceinline__ S agree_on_scale() const {
@@ -125,7 +129,7 @@ template <class T_>
 struct BackwardJob {
   using T = T_;
   using S = ScalarOf<T>;
-  static constexpr bool kForward = false;
+  static constexpr bool kForward = false, kGradient = true;
   Backward rows;
 
   __device__ __forceinline__ S agree_on_scale() const { return 1 / *static_cast<const S*>(rows.divisor); }

@@ -173,6 +173,11 @@ constexpr CudaKernels cuda_kernels() {
             Launcher on(stream);
             if (on.ready()) run_mixed<T>(m, r, workspace, on);
             return on.error();
+          },
+          [](const Describe& d, void* stream) {
+            Launcher on(stream);
+            if (on.ready()) run_describe<T>(d, on);
+            return on.error();
           }};
 }
 

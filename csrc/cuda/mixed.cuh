@@ -93,7 +93,7 @@ struct MixedJob {
       const auto is_label = [&](int k) { return lane + k * kLanes == first || lane + k * kLanes == second; };
       const int count = (C - lane + kLanes - 1) / kLanes;  // of this lane
       const Part<S> neither =
-          merge_lanes<kLanes>(part_of(z + lane, kLanes, count, is_label, combination.needs_all_logits));
+          merge_lanes<kLanes>(part_of<Part<S>>(z + lane, kLanes, count, is_label, combination.needs_all_logits));
       p = pull(t, neither, {first < 0 ? S(0) : S(widen(z[first])), second < 0 ? S(0) : S(widen(z[second]))});
     }
     const S factor = grad ? upstream<S>(of, i) : S(0);

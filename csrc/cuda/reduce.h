@@ -26,19 +26,33 @@ __device__ __forceinline__ S group_sum(S x) {
   return x;
 }
 
-// The statistics of a part of a row's other classes. NaN logits are kept out of max but not out of sum_exp.
+// The statistics of a part of a row's other classes. NaN logits are kept out of max but not out of sum_exp. The sweeps
+// are written over this and DescribedPart (describe.cuh); `more`: whether a call wants the sums after sum_exp.
 template <class S>
 struct Part {
-  S max;         // -infinity at first
-  S sum_exp;     // of exp(z_j - max)
-  S sum, count;  // of z_j - max, and its number of terms; only where a formula needs all logits
+  S max;                                 // -infinity at first
+  S sum_exp;                             // of exp(z_j - max)
+  S sum, count;                          // of z_j - max, and its number of terms; where a formula needs all logits
+  static constexpr bool kMasks = false;  // whether a class at -infinity leaves the sums after sum_exp alone, too
 
+  // one class, of which x is z_j less the maximum of those that it is added to
+  static __device__ __forceinline__ Part of(S x, bool more) { return {x, fast_exp(x), more ? x : S(0), S(more)}; }
+  // the same maximum
+  __device__ __forceinline__ void add(const Part& few, bool more) {
+    sum_exp += few.sum_exp;
+    if (more) sum += few.sum, count += few.count;
+  }
+  template <int kLanes>
+  __device__ __forceinline__ void add_lanes(bool more) {
+    sum_exp = group_sum<kLanes>(sum_exp);
+    if (more) sum = group_sum<kLanes>(sum), count = group_sum<kLanes>(count);
+  }
   __device__ __forceinline__ Statistics<S> statistics(S z_y) const { return {finite_or_zero(max), sum_exp, sum, z_y}; }
 };
 
-template <class S>
-__device__ __forceinline__ Part<S> no_classes() {
-  return {-Device<S>::infinity(), S(0), S(0), S(0)};
+template <class P>
+__device__ __forceinline__ P no_classes() {
+  return {-Device<decltype(P::max)>::infinity(), 0, 0, 0};
 }
 
 // Both together, relative to the larger maximum. An empty or vanished sum stays 0: its factor may be infinite.
@@ -52,12 +66,12 @@ __device__ __forceinline__ Part<S> merge(const Part<S>& x, const Part<S>& y) {
 
 // Over the warps of a block that works on one row. `turn` alternates from row to row: a warp may write its part of
 // the next row while another still reads this one's, so the two lie apart and one barrier a row is enough.
-template <int kWarps, class S>
-__device__ __forceinline__ Part<S> across_warps(const Part<S>& of_warp, int turn) {
-  __shared__ Part<S> part[2][kWarps];
+template <int kWarps, class P>
+__device__ __forceinline__ P across_warps(const P& of_warp, int turn) {
+  __shared__ P part[2][kWarps];
   if (threadIdx.x % 32 == 0) part[turn][threadIdx.x / 32] = of_warp;
   __syncthreads();  // every warp's part is written before any is read
-  Part<S> all = part[turn][0];
+  P all = part[turn][0];
   for (int w = 1; w < kWarps; ++w) all = merge(all, part[turn][w]);
   return all;
 }

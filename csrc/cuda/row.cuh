@@ -19,8 +19,8 @@ constexpr int kRowBlocks = kResidentThreads<S> / kRowThreads<kLanes>;
 struct OneBlock {
   __device__ __forceinline__ int rank() const { return 0; }
   __device__ __forceinline__ int count() const { return 1; }
-  template <class S>
-  __device__ __forceinline__ Part<S> across(const Part<S>& of_block, int) const {
+  template <class P>
+  __device__ __forceinline__ P across(const P& of_block, int) const {
     return of_block;
   }
 };
@@ -109,9 +109,22 @@ struct Held {
     for_edges([&](int k, int j) { edge[k] = j == y ? -Device<S>::infinity() : edge[k]; });
   }
 
+  // A pack first, so that no sum has many terms.
+  template <class P>
+  __device__ __forceinline__ void add_up(P& s, S m, bool more) {
+    for_packs([&](const Pack<T>& x, int) {
+      P few = P::of(x.at(0) - m, more);
+#pragma unroll
+      for (int e = 1; e < kSize; ++e) few.add(P::of(x.at(e) - m, more), more);
+      s.add(few, more);
+    });
+    for_edges([&](int k, int) { s.add(P::of(edge[k] - m, more), more); });
+  }
+
   // This thread's part of the statistics, relative to the maximum over its warp's part of the row.
-  __device__ __forceinline__ Part<S> part(int y, bool all_logits) {
-    Part<S> s = no_classes<S>();
+  template <class P>
+  __device__ __forceinline__ P part(int y, bool more) {
+    P s = no_classes<P>();
     if (y >= 0) mask(y);
     Pack<T> max = filled<T>(s.max);
     for_packs([&](const Pack<T>& x, int) { max.raise_to(x); });
@@ -119,20 +132,19 @@ struct Held {
     for_edges([&](int k, int) { s.max = larger(s.max, edge[k]); });
     s.max = group_max<kGroup>(s.max);
     const S m = finite_or_zero(s.max);
-    for_packs([&](const Pack<T>& x, int) {  // a pack first, so that no sum has many terms
-      S few = fast_exp(x.at(0) - m);
-#pragma unroll
-      for (int e = 1; e < kSize; ++e) few += fast_exp(x.at(e) - m);
-      s.sum_exp += few;
-    });
-    for_edges([&](int k, int) { s.sum_exp += fast_exp(edge[k] - m); });
-    if (!all_logits) return s;
-    for_each([&](int j, S v) {
-      if (j < 0 || j == y) return;
-      s.sum += v - m;
-      s.count += 1;
-    });
-    return s;
+    if constexpr (P::kMasks) {
+      more ? add_up(s, m, true) : add_up(s, m, false);  // two loops, that none asks in between
+      return s;
+    } else {
+      add_up(s, m, false);
+      if (!more) return s;
+      for_each([&](int j, S v) {
+        if (j < 0 || j == y) return;
+        s.sum += v - m;
+        s.count += 1;
+      });
+      return s;
+    }
   }
 
   // Writes f(z_j) for what is held; to: the gradient's row.
@@ -195,19 +207,19 @@ __device__ __forceinline__ void walk_rows(const Job& job, void* shared, int most
       c = job.saved(i, scale, t);
     if (wanted) held.finish_copies();
     if constexpr (Job::kForward) {
+      using Part = typename Job::Part;
       if (t.ignored) {
         if (held.lane == 0) job.ignore(i);
         held.place(chunks - 1, most);
       } else {
-        const bool all_logits = job.combination.needs_all_logits;
-        Part<S> part = held.part(t.y, all_logits);
+        const bool more = job.wants_more();
+        Part part = held.template part<Part>(t.y, more);
         for (int k = 1; k < chunks; ++k) {
           held.place(k, most);
           held.read();
-          part = merge(part, held.part(t.y, all_logits));
+          part = merge(part, held.template part<Part>(t.y, more));
         }
-        part.sum_exp = group_sum<kGroup>(part.sum_exp);
-        if (all_logits) part.sum = group_sum<kGroup>(part.sum), part.count = group_sum<kGroup>(part.count);
+        part.template add_lanes<kGroup>(more);
         if constexpr (kLanes > 32) {
           part = across_warps<kLanes / 32>(part, turn ^= 1);
           part = blocks.across(part, turn);
@@ -215,7 +227,7 @@ __device__ __forceinline__ void walk_rows(const Job& job, void* shared, int most
         c = job.evaluate(i, t, part.statistics(z_y), scale, held.lane == 0, totals);
       }
     }
-    if (rows.grad) {
+    if (Job::kGradient && rows.grad) {
       T* grad = static_cast<T*>(rows.grad) + rows.grad_view.row(i);
       const S after = job.after(i);
       for (int k = chunks - 1;;) {

@@ -12,6 +12,7 @@
 #include "binary.cuh"
 #include "cluster.cuh"
 #include "dense.cuh"
+#include "describe.cuh"
 #include "mixed.cuh"
 #include "row.cuh"
 #include "small.cuh"
@@ -44,7 +45,8 @@ template <class Job, class Kernel, class L, class... More>
 bool run_kernel(Kernel kernel, const Job& job, int64_t rows, const BlockShape& shape, L& on, More... more) {
   const int blocks = on.blocks(kernel, (job.rows.N + rows - 1) / rows, shape);
   if (blocks == 0) return false;
-  if constexpr (Job::kForward) prepare_reduction<typename Job::S>(job.rows, job.reduction, job.workspace, blocks, on);
+  if constexpr (Job::kForward && Job::kGradient)
+    prepare_reduction<typename Job::S>(job.rows, job.reduction, job.workspace, blocks, on);
   on.launch(kernel, blocks, shape, job, more...);
   return true;
 }
@@ -61,7 +63,7 @@ void run_rows(const Job& job, L& on) {
 // Where the card, or the part of it that one may use, cannot run the cluster, a block takes the row in chunks.
 template <class Job, class L>
 void run_clusters(const Job& job, L& on) {
-  if constexpr (Job::kForward) {
+  if constexpr (Job::kForward && Job::kGradient) {
     const int blocks = std::max(2, blocks_to_hold(packs_of(job.rows), on.card())), lanes = 256 * blocks;
     const int most = slots_to_hold((packs_of(job.rows) + lanes - 1) / lanes, job.rows.grad, 256, on.card());
     const size_t shared = kExchangeBytes<typename Job::S> + 16 * size_t(256) * most;
@@ -96,6 +98,12 @@ void run_forward(const Forward& f, const Reduction& r, Workspace* workspace, L& 
 template <class T, class L>
 void run_backward(const Backward& b, L& on) {
   if (b.N > 0) run_job(BackwardJob<T>{b}, on);
+}
+
+template <class T, class L>
+void run_describe(const Describe& d, L& on) {
+  static_assert(sizeof(DescribeJob<T>) + sizeof(int) <= 4096);  // as above
+  if (d.N > 0) run_job(DescribeJob<T>{d, d.formula->as<ScalarOf<T>>()}, on);
 }
 
 template <class T, class L>

@@ -19,36 +19,30 @@ struct Batch {
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) x[k] = begin + k < C ? S(widen(z[(begin + k) * stride])) : -Device<S>::infinity();
   }
-  template <class Out>
-  __device__ __forceinline__ Part<S> part(int begin, int C, Out out, bool all_logits) const {
-    Part<S> s = no_classes<S>();
+  template <class P, class Out>
+  __device__ __forceinline__ P part(int begin, int C, Out out, bool more) const {
+    P s = no_classes<P>();
 #pragma unroll
     for (int k = 0; k < kBatch; ++k)
       if (!out(begin + k)) s.max = larger(s.max, x[k]);
     const S m = finite_or_zero(s.max);
 #pragma unroll
-    for (int k = 0; k < kBatch; ++k) {
-      if (out(begin + k) || begin + k >= C) continue;
-      s.sum_exp += fast_exp(x[k] - m);
-      if (!all_logits) continue;
-      s.sum += x[k] - m;
-      s.count += 1;
-    }
+    for (int k = 0; k < kBatch; ++k)
+      if (!out(begin + k) && begin + k < C) s.add(P::of(x[k] - m, more), more);
     return s;
   }
 };
 
 // The statistics of C classes, a stride apart, without those that out(j) leaves out.
-template <class T, class Out>
-__device__ __forceinline__ Part<ScalarOf<T>> part_of(const T* z, int64_t stride, int C, Out out, bool all_logits) {
-  using S = ScalarOf<T>;
-  Part<S> part = no_classes<S>(), before = part;
+template <class P, class T, class Out>
+__device__ __forceinline__ P part_of(const T* z, int64_t stride, int C, Out out, bool more) {
+  P part = no_classes<P>(), before = part;
   for (int begin = 0; begin < C; begin += kBatch) {
     if (begin > 0 && begin % kSome == 0) {
       before = merge(before, part);
-      part = no_classes<S>();
+      part = no_classes<P>();
     }
-    part = merge(part, Batch<T>(z, stride, begin, C).part(begin, C, out, all_logits));
+    part = merge(part, Batch<T>(z, stride, begin, C).template part<P>(begin, C, out, more));
   }
   return C > kSome ? merge(before, part) : part;
 }
@@ -72,13 +66,14 @@ __global__ void __launch_bounds__(kStridedThreads, kResidentThreads<typename Job
       if (t.ignored) {
         job.ignore(i);
       } else {
-        const Part<S> part = part_of(z, stride, C, [&](int j) { return j == t.y; }, job.combination.needs_all_logits);
+        const auto is_label = [&](int j) { return j == t.y; };
+        const auto part = part_of<typename Job::Part>(z, stride, C, is_label, job.wants_more());
         c = job.evaluate(i, t, part.statistics(t.y >= 0 ? S(widen(z[t.y * stride])) : S(0)), scale, true, totals);
       }
     } else {
       c = job.saved(i, scale, t);
     }
-    if (!rows.grad) continue;
+    if (!Job::kGradient || !rows.grad) continue;
     T* grad = static_cast<T*>(rows.grad) + rows.grad_view.row(i);
     const S after = job.after(i);
     for (int begin = 0; begin < C; begin += kBatch) {

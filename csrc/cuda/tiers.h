@@ -9,6 +9,7 @@
 //   cluster.cuh        rows that leave an SM's shared memory no room for another
 //   strided.cuh        classes that lie apart: a thread for each position
 //   jobs.h             what all kernels do with a row: Forward evaluates its statistics, Backward reads coefficients
+//   describe.cuh       or Describe, which writes statistics and no gradient
 //   reduce.h           sums over lanes, warps, blocks and the grid, in a fixed order
 //   packs.h            element types, and 16-byte packs of them
 //   device.h           the arithmetic that arithmetic.h asks for

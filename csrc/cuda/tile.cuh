@@ -15,10 +15,10 @@ constexpr size_t tile_bytes(int64_t C) {
 }
 
 // A row in shared memory.
-template <class T>
-__device__ __forceinline__ Part<ScalarOf<T>> read_row(const T* z, int C, int y, bool all_logits) {
+template <class P, class T>
+__device__ __forceinline__ P read_row(const T* z, int C, int y, bool more) {
   using S = ScalarOf<T>;
-  Part<S> s = no_classes<S>();
+  P s = no_classes<P>();
   for (int j = 0; j < C; ++j) {
     const S v = widen(z[j]);
     if (j != y) s.max = larger(s.max, v);
@@ -26,9 +26,7 @@ __device__ __forceinline__ Part<ScalarOf<T>> read_row(const T* z, int C, int y, 
   const S m = finite_or_zero(s.max);
   for (int j = 0; j < C; ++j) {
     const S v = widen(z[j]) - m;
-    if (j == y) continue;
-    s.sum_exp += fast_exp(v);
-    if (all_logits) s.sum += v;
+    if (j != y) s.add(P::of(v, more), more);
   }
   return s;
 }
@@ -66,19 +64,19 @@ __global__ void __launch_bounds__(kTileRows) tile_kernel(const __grid_constant__
         else
           c = job.evaluate(
               i, t,
-              read_row(z, C, t.y, job.combination.needs_all_logits).statistics(t.y >= 0 ? S(widen(z[t.y])) : S(0)),
+              read_row<typename Job::Part>(z, C, t.y, job.wants_more()).statistics(t.y >= 0 ? S(widen(z[t.y])) : S(0)),
               scale, true, totals);
       } else {
         c = job.saved(i, scale, t);
       }
-      if (rows.grad) {
+      if (Job::kGradient && rows.grad) {
         const S after = job.after(i);
         for (int j = 0; j < C; ++j) narrow(t.ignored ? S(0) : gradient(c, S(widen(z[j]))) * after, z[j]);
         if (!t.ignored && t.y >= 0) narrow(c.g_y * after, z[t.y]);
       }
     }
     __syncthreads();  // every row's gradient is in place
-    if (rows.grad) {
+    if (Job::kGradient && rows.grad) {
       T* grad = static_cast<T*>(rows.grad) + first * C;
       if (is_aligned(grad + span.head)) {
         for (int p = threadIdx.x; p < span.packs; p += kTileRows)

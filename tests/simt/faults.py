@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(folder) for folder in (HERE.parents[1], HERE.parent, HERE.parent / "mutation", HERE)]
 
 import amount_faults  # noqa: E402
+import description_faults  # noqa: E402
 import emulator  # noqa: E402
 from fault import Fault as AnyFault  # noqa: E402
 from fault import kernel_fault as Fault  # noqa: E402
@@ -35,7 +36,7 @@ FAULTS = (
     Fault("no fence after the ticket", "reduce.h", "__threadfence();  // the other blocks' parts", "// the other", THREAD),
     Fault("the ticket counts one block too few", "reduce.h", "gridDim.x - 1) == gridDim.x - 1", "gridDim.x - 1) == gridDim.x - 2"),
     Fault("the ticket is never zeroed", "run.h", "else if (r.loss)\n    on.zero(&workspace->ticket);", ""),
-    Fault("barrier within a branch", "tile.cuh", "if (rows.grad) {\n        const S after", "if (rows.grad) {\n        __syncthreads();\n        const S after"),
+    Fault("barrier within a branch", "tile.cuh", "if (Job::kGradient && rows.grad) {\n        const S after", "if (Job::kGradient && rows.grad) {\n        __syncthreads();\n        const S after"),
     Fault("tail of the row left out", "packs.h", "return j < count ? j : -1;", "return j < count - 1 ? j : -1;"),
     Fault("an element behind the row", "packs.h", "return j < count ? j : -1;", "return j <= count ? j : -1;"),
     Fault("a pack too many", "packs.h", "packs = (count - head) / kSize;", "packs = (count - head + kSize - 1) / kSize;", UNDEFINED),
@@ -45,7 +46,7 @@ FAULTS = (
     Fault("mask of the wrong lanes", "reduce.h", "(threadIdx.x & 31 & ~(kLanes - 1))", "(threadIdx.x & 31 & ~(2 * kLanes - 1))"),
     Fault("half of the lanes summed", "reduce.h", "step > 0; step /= 2) x += ", "step > 1; step /= 2) x += "),
     Fault("the label counts among the others", "row.cuh", "if (y >= 0) mask(y);", ""),
-    Fault("the label counts among the others (tile)", "tile.cuh", "if (j == y) continue;", ""),
+    Fault("the label counts among the others (tile)", "tile.cuh", "if (j != y) s.add(", "s.add("),
     Fault("a maximum that is too low", "row.cuh", "max.raise_to(x);", "if (x.largest() < 60) max.raise_to(x);"),
     Fault("(-inf) - (-inf)", "device.h", "return max == -Device<S>::infinity() ? S(0) : max;", "return max;"),
     Fault("infinite factor of an empty sum", "reduce.h", "(x.sum_exp == 0 ? S(0) : x.sum_exp * fast_exp(dx))", "(x.sum_exp * fast_exp(dx))"),
@@ -78,6 +79,7 @@ FAULTS = (
     Fault("an upstream gradient of inf left out", "jobs.h", "return finite(upstream(i)) ? S(1) : upstream(i);", "return S(1);"),
     Fault("a class of weight 0 is only multiplied by it", "jobs.h", "return {known, weight == 0, weight};", "return {known, false, weight};"),
     *amount_faults.FAULTS,
+    *description_faults.FAULTS,
 )  # fmt: skip
 
 
@@ -147,6 +149,7 @@ def numbers(library: Path) -> None:
                 assert_within(rows(made["grad"]), wanted.grad, wanted.grad_allowed, f"{case}: gradient")
     _special_rows(kernels)
     amount_faults.numbers(kernels)
+    description_faults.numbers(kernels)
 
 
 def _special_rows(kernels) -> None:

@@ -1,4 +1,4 @@
-"""The structures of kernels_library.h, in ctypes, and the tensors' side of them."""
+"""The structures of kernel_calls.h, in ctypes, and the tensors' side of them."""
 
 from __future__ import annotations
 
@@ -61,6 +61,14 @@ ForwardCall = structure(
     ("mean_gradient", c_int64),
     ("loss", c_void_p),
     ("divisor", c_void_p),
+)
+STATISTICS = ("log_p", "entropy", "sum_p2", "is_top")
+DescribeCall = structure(
+    "DescribeCall",
+    ("rows", RowsCall),
+    ("formula", POINTER(c_double)),
+    ("formula_count", c_int64),
+    *((name, c_void_p) for name in ("p", "example_weight", *STATISTICS)),
 )
 BackwardCall = structure(
     "BackwardCall",

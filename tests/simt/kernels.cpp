@@ -26,6 +26,10 @@ SIMT_EXPORT const char* run_mixed(const imae_simt::MixedCall* call) {
   return simt::error_of([&] { imae_simt::mixed(*call); });
 }
 
+SIMT_EXPORT const char* run_describe(const imae_simt::DescribeCall* call) {
+  return simt::error_of([&] { imae_simt::describe(*call); });
+}
+
 // how many blocks would hold a row
 SIMT_EXPORT int cluster_of(const imae_simt::RowsCall* call) {
   imae::Rows rows;

@@ -14,9 +14,11 @@ from kernel_calls import (
     DTYPES,
     MEAN,
     NONE,
+    STATISTICS,
     BackwardCall,
     BinaryCall,
     DenseCall,
+    DescribeCall,
     ForwardCall,
     Machine,
     MixedCall,
@@ -43,8 +45,8 @@ def compile_kernels(output: Path, csrc: Path = CSRC, sanitizer: str = "", few_ty
 class Kernels:
     def __init__(self, library: Path, machine: Machine | None = None):
         self.library = ctypes.CDLL(str(library))
-        for name in ("run_forward", "run_backward", "run_scale", "run_binary", "run_dense", "run_mixed"):
-            run = getattr(self.library, name)
+        for name in ("forward", "backward", "scale", "binary", "dense", "mixed", "describe"):
+            run = getattr(self.library, f"run_{name}")
             run.restype = c_char_p
             run.argtypes = [c_void_p]
         for ask in (self.library.tier_of, self.library.cluster_of):
@@ -167,6 +169,15 @@ class Kernels:
             ),
         )
         return grad
+
+    def describe(self, logits: Tensor, target: Tensor, formula: tuple[float, ...], *asked: str) -> dict[str, Tensor]:
+        logits, target, _ = self._inputs(logits, target, False)
+        made = {name: unwritten(*target.shape, like=logits) for name in ("p", "example_weight", *asked)}
+        made |= {"is_top": torch.ones(target.shape, dtype=torch.bool)} if "is_top" in asked else {}
+        outputs = (pointer(made.get(name)) for name in ("p", "example_weight", *STATISTICS))
+        rows, numbers = self._rows(logits, target, None), (c_double * len(formula))(*formula)
+        self._run("run_describe", DescribeCall(rows, numbers, len(formula), *outputs))
+        return made
 
     def scale_(
         self,

@@ -1,4 +1,4 @@
-// Calls of the CUDA kernels described by plain structures, and run in the emulator.
+// Calls of the CUDA kernels (kernel_calls.h), run in the emulator.
 #pragma once
 #include "simt.h"  // before the kernels
 
@@ -8,6 +8,7 @@
 
 #include "cuda/run.h"
 #include "geometry.h"
+#include "kernel_calls.h"
 
 // To the emulator, thread_local memory is __shared__ memory: the cache in prepare.cpp must be another kind.
 #include <array>
@@ -20,12 +21,6 @@
 #undef thread_local
 
 namespace imae_simt {
-
-// How the emulator runs a call.
-struct Machine {
-  int64_t seed, resident_blocks, most_blocks, shared_per_block;
-  int64_t most_cluster;  // blocks of the largest cluster; 0: an older card, which has none
-};
 
 class Launcher {
  public:
@@ -52,90 +47,6 @@ class Launcher {
 
  private:
   Machine machine_;
-};
-
-struct RowsCall {
-  Machine machine;
-  int64_t dtype, dim;
-  const int64_t *sizes, *logits_strides, *grad_strides;
-  const void *logits, *target;
-  int64_t target_is_int32, ignore_index;
-  const void *class_weight, *sample_weight;
-  void* grad;
-};
-
-struct ForwardCall {
-  RowsCall rows;
-  const double* formula;
-  int64_t formula_count;
-  void *value, *coefficients, *p, *example_weight;
-  int64_t divide_by, mean_gradient;
-  void *loss, *divisor;
-};
-
-struct BackwardCall {
-  RowsCall rows;
-  const void *coefficients, *grad_output, *divisor;
-  int64_t grad_output_is_scalar;
-};
-
-struct ScaleCall {
-  RowsCall rows;
-  int64_t count;
-  const void* by;
-  int64_t by_is_double;
-};
-
-struct BinaryCall {
-  Machine machine;
-  int64_t dtype, count;
-  const void *logits, *target;
-  int64_t target_type, has_ignored, ignore_index;
-  const void *weight, *pos_weight, *sample_weight;
-  int64_t repeat[3], period[3];  // of the weights, in this order
-  const double* formula;
-  int64_t formula_count;
-  void *value, *grad;
-  const void* grad_output;
-  int64_t grad_output_is_scalar;
-  const void* divide_gradient;
-  int64_t divide_by;
-  void *loss, *divisor;
-};
-
-struct DenseCall {
-  Machine machine;
-  int64_t dtype, N, C;
-  const void *logits, *target;
-  double smoothing;
-  const void *class_weight, *sample_weight;
-  const double* formula;
-  int64_t formula_count;
-  void *value, *grad;
-  const void* grad_output;
-  int64_t grad_output_is_scalar;
-  const void* divide_gradient;
-  int64_t divide_by;
-  void *loss, *divisor;
-};
-
-struct MixedCall {
-  Machine machine;
-  int64_t dtype, N, C;
-  const void* logits;
-  const int64_t *target, *other;
-  int64_t ignore_index;
-  const void *lam, *other_lam;
-  int64_t lam_is_scalar, other_lam_is_scalar;
-  const void *class_weight, *sample_weight;
-  const double* formula;
-  int64_t formula_count;
-  void *value, *grad;
-  const void* grad_output;
-  int64_t grad_output_is_scalar;
-  const void* divide_gradient;
-  int64_t divide_by;
-  void *loss, *divisor;
 };
 
 inline bool fill(const RowsCall& call, imae::Rows& rows) {
@@ -182,6 +93,20 @@ inline void forward(const ForwardCall& call) {
   std::memset(static_cast<void*>(workspace.get()), simt::kPoison, sizeof *workspace);
   Launcher on(call.rows.machine);
   by_type(call.rows.dtype, [&](auto t) { imae::run_forward<decltype(t)>(f, r, workspace.get(), on); });
+}
+
+inline void describe(const DescribeCall& call) {
+  imae::Describe d;
+  if (!fill(call.rows, d)) throw std::runtime_error("not read in place");
+  d.formula = &imae::prepare(call.formula, call.formula_count);
+  d.p = call.p;
+  d.example_weight = call.example_weight;
+  d.log_p = call.log_p;
+  d.entropy = call.entropy;
+  d.sum_p2 = call.sum_p2;
+  d.is_top = call.is_top;
+  Launcher on(call.rows.machine);
+  by_type(call.rows.dtype, [&](auto t) { imae::run_describe<decltype(t)>(d, on); });
 }
 
 inline void backward(const BackwardCall& call) {

@@ -74,6 +74,28 @@ void run(const Problem& p, const imae_simt::Machine& machine) {
   imae_simt::scale({b.rows, n, infinite.data(), size == 8});
 }
 
+void run_describe(const Problem& p, const imae_simt::Machine& machine) {
+  std::mt19937 random(1);
+  const int64_t size = kSizes[p.dtype], wide = size == 8 ? 8 : 4;
+  std::vector<unsigned char> logits((p.N * p.C + p.offset) * size), numbers[5], is_top(p.N);
+  for (auto& byte : logits) byte = static_cast<unsigned char>(random() & 0x3f);
+  for (auto& each : numbers) each.resize(p.N * wide);
+  std::vector<int64_t> target(p.N);
+  for (auto& y : target) y = random() % 5 == 0 ? -100 : random() % 17 == 0 ? p.C : int64_t(random() % p.C);
+  const double formula[] = {double(imae::FormulaId::kIMAE), 0.5, 8.0, 1e-8};
+  int64_t sizes[3], strides[3];
+  imae_simt::DescribeCall d{};
+  set_rows(d.rows, p, machine, sizes, strides);
+  d.rows.logits = logits.data() + p.offset * size;
+  d.rows.target = target.data();
+  d.formula = formula, d.formula_count = 4;
+  d.p = numbers[0].data(), d.example_weight = numbers[1].data(), d.log_p = numbers[2].data();
+  d.is_top = is_top.data();
+  imae_simt::describe(d);
+  d.entropy = numbers[3].data(), d.sum_p2 = numbers[4].data();
+  imae_simt::describe(d);
+}
+
 void run_binary(int64_t dtype, int64_t N, int64_t C, const imae_simt::Machine& machine) {
   const int64_t size = kSizes[dtype], count = N * C, wide = size == 8 ? 8 : 4;
   std::mt19937 random(1);
@@ -168,6 +190,7 @@ int main() {
         if (strided && C > 129) continue;
         const int64_t N = C > 1000 ? 3 : C > 64 ? 20 : 270;  // more than two blocks take at once
         const imae_simt::Machine machine{seed % 4, 2, 2, C == 5000 ? 12 << 10 : 99 << 10, 0};
+        run_describe({dtype, N, C, seed % 8, strided}, machine);
         run({dtype, N, C, seed++ % 8, strided}, machine);
       }
     run_binary(dtype, 41, 7, {seed % 4, 2, 2, 99 << 10, 0});

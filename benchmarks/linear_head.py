@@ -206,6 +206,8 @@ def add(path: Path, described: Results, command: str, rows: Sequence[Results]) -
     for row in rows:
         key = tuple(row.get(each) for each in keys)
         kept[key] = kept.get(key, {}) | row
+    if stored["rows"]:  # what this run lacks, another one's rows are of
+        described = {**described, "versions": {**stored["about"]["versions"], **described["versions"]}}
     commands = sorted({*stored["commands"], command})
     lines = ",\n".join(json.dumps(row) for row in kept.values())
     head = json.dumps({"about": described, "commands": commands})[:-1]

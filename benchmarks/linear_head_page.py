@@ -17,6 +17,7 @@ from benchmarks.noisy_labels.table import markdown_table
 
 BEGIN, END = "<!-- linear head:begin -->", "<!-- linear head:end -->"
 STORED = Path(__file__).parent / "linear_head.json"
+AGAIN = Path(__file__).parent / "linear_head_again.json"  # the first three shapes, another day
 NAMES = {
     "ours": "`linear_robust_loss`",
     "linear + cross_entropy": "`F.linear`, `F.cross_entropy`",
@@ -61,6 +62,16 @@ def table(run: dict[str, Any]) -> str:
 
 def _ratio(row: dict[str, Any] | None) -> str:
     return f"{row['of_ours']:.2f}" if row and "of_ours" in row else "-"
+
+
+def in_words(run: dict[str, Any]) -> str:
+    """Say what a table of few cases would: each way's times over ours, in the order of the cases."""
+    ratios: dict[str, list[str]] = {}
+    for row in run["rows"]:
+        ratios.setdefault(row["way"], []).append(f"{row['of_ours']:.2f}")
+    return "; ".join(
+        f"{NAMES[way]} {', '.join(found[:-1])} and {found[-1]}" for way, found in ratios.items() if way != "ours"
+    )
 
 
 def where(run: dict[str, Any]) -> str:

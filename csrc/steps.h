@@ -20,7 +20,10 @@ struct Statistics {
   R sum_exp;  // of exp(z_j - shift) over the others
   R sum;      // the sum kPlain, where it was wanted
   R z_y;
-  R weighted{}, squares{};  // likewise
+  R weighted, squares;  // likewise
+  Statistics() = default;
+  IMAE_HD Statistics(R shift, R sum_exp, R sum, R z_y)
+      : shift(shift), sum_exp(sum_exp), sum(sum), z_y(z_y), weighted{}, squares{} {}
 };
 
 // Step 3: dL/dz_j = a exp(z_j - shift) + b, dL/dz_y = g_y.

@@ -20,7 +20,7 @@ ARGS ?=
 # Tests that need seconds, not minutes, and together see a wrong formula, layout, option or gradient of the kernels.
 QUICK := case_table contract_autograd contract_parameters cross_entropy mathematics shipped_bugs
 # What is longer than CI may take, those of them that this file has.
-NIGHTLY := $(shell sed -nE 's/^(sanitize|faults|figures|ecosystem|fuzz|wheels|matrix|test-arm|test-slow):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
+NIGHTLY := $(shell sed -nE 's/^(faults|figures|ecosystem|fuzz|wheels|matrix|test-arm|test-slow):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 .PHONY: build debug compile-commands quick demo test ecosystem test-slow test-cuda test-arm fuzz sanitize faults nightly figures bench docs \
 	wheels matrix matrix-row lint tidy format clean

@@ -10,6 +10,7 @@ import torch
 from test_transformers import (
     Ordered,
     OrderedSFTTrainer,
+    RobustSFTTrainer,
     causal_model,
     causal_rows,
     close,
@@ -25,9 +26,10 @@ from imae_ext.trainers import causal_lm_loss
 
 transformers = pytest.importorskip("transformers")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "language_models.md"
-(CODE,) = [c for c in re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.M | re.S) if "class FusedHead" in c]
 RECIPE: dict = {"__name__": "example"}
-exec(compile(CODE, str(DOCUMENT), "exec"), RECIPE)
+for code in re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.M | re.S):
+    if "class FusedHead" in code or "class LogProbsSFTTrainer" in code:
+        exec(compile(code, str(DOCUMENT), "exec"), RECIPE)
 
 
 @pytest.mark.parametrize("formula", (imae_ext.CCE(), imae_ext.GCE(0.7), imae_ext.IMAE(8.0)), ids=repr)
@@ -62,6 +64,22 @@ def test_sft_trainer(tmp_path):
         formula = imae_ext.GCE(0.7)
 
     assert not close(fine_tuned(Robust, tmp_path, causal_rows())[0], built_in)
+
+
+@pytest.mark.parametrize("formula", (imae_ext.CCE(), imae_ext.GCE(0.7), imae_ext.IMAE(8.0, eps=1e-3)), ids=repr)
+def test_sft_trainer_from_its_own_log_probabilities(tmp_path, formula):
+    """TRL's chunked head and the formula alone: the weights of the run that makes logits."""
+
+    class FromLogits(RobustSFTTrainer):
+        loss_of = staticmethod(causal_lm_loss(formula))
+
+    class FromLogProbs(RECIPE["LogProbsSFTTrainer"], OrderedSFTTrainer):
+        pass
+
+    FromLogProbs.formula = formula
+    ours, logged = fine_tuned(FromLogProbs, tmp_path, causal_rows())
+    wanted, as_logged = fine_tuned(FromLogits, tmp_path, causal_rows())
+    assert close(ours, wanted) and logged == pytest.approx(as_logged, rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", ("Gemma2", "Cohere", "Granite", "Llama"))

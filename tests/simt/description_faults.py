@@ -46,6 +46,7 @@ def numbers(kernels: Kernels) -> None:
             for shape in statistics_cases.WALKS:
                 statistics_cases.walk(row_stats, shape, torch.float32)
             statistics_cases.against_60_digits(row_stats, 7, torch.bfloat16)
+            statistics_cases.large_logits(row_stats)
             statistics_cases.limits(row_stats)
             statistics_cases.ignored_rows_and_shapes(row_stats, torch.allclose)
             statistics_cases.labels_out_of_range(row_stats)

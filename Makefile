@@ -136,10 +136,14 @@ wheels: build
 
 # The wheels in bare environments, outside the checkout: every Python on PATH with the oldest and the newest torch.
 matrix: $(PY)
-	$(PY) packaging/matrix.py $(ROWS)
+	$(PY) packaging/matrix.py --tests $(ROWS)
 
-matrix-row: $(PY)
-	$(PY) packaging/matrix.py '$(PY)=$(TORCH)'
+# One row of it, for CI: what is compiled already as a wheel, with the torch that is here.
+matrix-row: build
+	$(PIP) -r requirements/test.txt
+	rm -rf build/dist
+	$(PY) setup.py --quiet bdist_wheel --dist-dir build/dist
+	$(PY) packaging/matrix.py --tests --dist build/dist '$(PY)=here'
 
 clean:
 	rm -rf build imae_ext/*.so demo_output compile_commands.json docs/api/html

@@ -33,6 +33,7 @@ except ModuleNotFoundError as missing:
 ROOT = Path(__file__).parent.resolve()
 STABLE_ABI = "0x020b000000000000"  # the oldest torch that the binary runs on: 2.11
 STRICT = os.environ.get("IMAE_WERROR") == "1"
+OLD_GLIBC = os.environ.get("IMAE_OLD_GLIBC") == "1"
 SOURCES = [
     "module.cpp",
     "ops.cpp",
@@ -53,6 +54,7 @@ CUDA_SOURCES = [
     "cuda/float32.cu",
     "cuda/float16.cu",
     "cuda/bfloat16.cu",
+    *(["cuda/old_glibc.cpp"] if OLD_GLIBC else []),
 ]
 
 
@@ -97,7 +99,7 @@ def flags() -> list[str]:
         "-Wno-uninitialized",  # GCC 12 warns of its own intrinsics' headers; clang-tidy looks at ours
         "-Wno-maybe-uninitialized",
         "-Wno-unknown-warning-option",  # Clang does not know the one before
-        *(["-include", str(ROOT / "csrc/old_glibc.h")] if os.environ.get("IMAE_OLD_GLIBC") == "1" else []),
+        *(["-include", str(ROOT / "csrc/old_glibc.h")] if OLD_GLIBC else []),
         *(["-Werror"] if STRICT else []),
         f"-DTORCH_TARGET_VERSION={STABLE_ABI}",
     ]

@@ -13,6 +13,7 @@ import importlib.util
 import platform
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 
@@ -23,11 +24,11 @@ def in_threads(call, count: int = 8) -> list:
 
 
 def check_the_lock() -> str:
-    """Refuse a module that switched the lock back on in free-threaded Python."""
+    """Refuse a module that switched the lock back on in free-threaded Python; return the Python."""
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return "with its lock"
+        return platform.python_version()
     assert not sys._is_gil_enabled(), "importing the module switched the lock on"
-    return "free-threaded"
+    return f"{platform.python_version()}, free-threaded"
 
 
 def module_alone(libraries: str) -> None:
@@ -44,13 +45,14 @@ def module_alone(libraries: str) -> None:
     assert len(table) >= 14 and table[0][0] == "CCE", table
     assert all(each == table for each in in_threads(module.formulas))
     assert f"INTERFACE = {module.interface}\n" in Path(folder, "_extension.py").read_text(), module.interface
-    print(f"Python {platform.python_version()}, {check_the_lock()}: the module alone, {module.cpu_instruction_set()}")
+    print(f"{check_the_lock()} | none | the module alone, {module.cpu_instruction_set()}")
 
 
 def whole_package() -> None:
     """Train, differentiate, compile and refuse, all by the kernels."""
     import torch
 
+    began = time.perf_counter()
     import imae_ext
     from imae_ext import devices, reference
 
@@ -67,6 +69,7 @@ def whole_package() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0], losses
+    seconds = time.perf_counter() - began
 
     logits = torch.randn(64, 10, dtype=torch.float64, requires_grad=True)
     labels = torch.randint(10, (64,))
@@ -86,7 +89,7 @@ def whole_package() -> None:
     loss, grad = imae_ext.value_and_grad(logits.detach(), labels, imae_ext.IMAE())
     same = in_threads(lambda: imae_ext.value_and_grad(logits.detach(), labels, imae_ext.IMAE()))
     assert all(torch.equal(loss, a) and torch.equal(grad, b) for a, b in same)
-    print(f"Python {platform.python_version()}, {check_the_lock()}, torch {torch.__version__}: all")
+    print(f"{check_the_lock()} | {torch.__version__} | all; imported and trained in {seconds:.1f} s")
 
 
 if __name__ == "__main__":

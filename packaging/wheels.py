@@ -68,14 +68,16 @@ def compile_once(work: Path) -> tuple[Path, list[Path], list[str]]:
     if "IMAE_CUDA" not in environment:
         environment["IMAE_CUDA"] = "1" if shutil.which("nvcc") else "0"
     log = work / "build.log"
-    command = (sys.executable, "setup.py", "bdist_wheel", "--dist-dir", work / "base", "--bdist-dir", work / "bdist")
+    build = ("build", "--build-base", ROOT / "build/wheels")  # make build compiles by other flags
+    to = ("--dist-dir", work / "base", "--bdist-dir", work / "bdist")
+    command = (sys.executable, "setup.py", *build, "bdist_wheel", *to)
     with log.open("w") as out:
         try:
             run(*command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
         except subprocess.CalledProcessError:
             sys.exit(f"{log.read_text()[-3000:]}\nthe kernels could not be compiled, as said above")
     (wheel,) = (work / "base").glob("*.whl")
-    (temp,) = (ROOT / "build").glob(f"temp.*{sys.implementation.cache_tag}*")
+    (temp,) = (ROOT / "build/wheels").glob(f"temp.*{sys.implementation.cache_tag}*")
     objects = [path for path in temp.rglob("*.o") if path.name != "module.o"]
     link = [line for line in log.read_text().splitlines() if "-shared" in line and "_C." in line][-1]
     flags = [each for each in split(link) if each.startswith(("-l", "-L", "-Wl,"))]

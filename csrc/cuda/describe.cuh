@@ -35,7 +35,9 @@ struct DescribedPart {
     return {maximum, by * sum_exp, by * (weighted - less * sum_exp), by * (by * squares)};
   }
   __device__ __forceinline__ Statistics<S> statistics(S z_y) const {
-    return {finite_or_zero(max), sum_exp, 0, z_y, weighted, squares};
+    Statistics<S> all(finite_or_zero(max), sum_exp, S(0), z_y);
+    all.weighted = weighted, all.squares = squares;
+    return all;
   }
 };
 

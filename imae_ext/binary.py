@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -102,17 +103,8 @@ def _of_group(logits: Tensor, target: Tensor, options: tuple[Any, ...], group: A
     weights = weight is not None, sample_weight is not None
     said = Said("binary_robust_loss", formula, logits.dtype, reduction, int(ignore_index), -1, -1, 0.0, *weights)
 
-    def call(by: Tensor | None, reduction: str) -> Tensor:
-        return binary_robust_loss(
-            logits,
-            target,
-            formula,
-            weight=by,
-            pos_weight=pos_weight,
-            sample_weight=sample_weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-        )
+    more = {"pos_weight": pos_weight, "sample_weight": sample_weight, "ignore_index": ignore_index}
+    call = partial(binary_robust_loss, logits, target, formula, **more)
 
     def divisor() -> Tensor:
         served = devices.has_kernels(logits)

@@ -214,8 +214,8 @@ def robust_loss_from_nll(
         weights = weight is not None, sample_weight is not None
         said = Said("robust_loss_from_nll", formula, nll.dtype, reduction, ignore_index, -1, -1, 0.0, *weights)
 
-        def of_rows(by: Tensor | None, reduction: str) -> Tensor:
-            weighed = values if by is None else torch.where(live & (w != 0), values * by, 0.0)
+        def of_rows(weight: Tensor | None, reduction: str) -> Tensor:
+            weighed = values if weight is None else torch.where(live & (w != 0), values * weight, 0.0)
             return weighed.reshape(nll.shape) if reduction == "none" else weighed.sum()
 
         return groups.loss(group, reduction, said, divisor, None, (), of_rows)

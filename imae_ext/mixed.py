@@ -14,7 +14,7 @@ from ._signature import explained
 from .distributed import dtensor, groups
 from .distributed.signature import Said
 from .formulas import Formula
-from .two_sweeps import divisor, in_two_sweeps
+from .two_sweeps import Options, TwoLabels, divisor, in_two_sweeps
 
 if compiled:
     from . import mixed_ops
@@ -78,8 +78,8 @@ def mixed_loss(
     """
     if type(logits) is not Tensor and dtensor.is_dtensor(logits):
         dtensor.refuse_group(group)
-        second, given = other_lam, (formula, weight, sample_weight, ignore_index, reduction)
-        return dtensor.mixed(mixed_loss, _divisor, logits, (target, other), (lam, second), given)
+        given = (formula, weight, sample_weight, ignore_index, reduction)
+        return dtensor.mixed(mixed_loss, _divisor, logits, (target, other, lam, other_lam), given)
     checks.check_options(formula, reduction, ignore_index)
     checks.check_tensors(logits, target, weight, sample_weight)
     if not isinstance(other, Tensor) or other.dtype not in (torch.int64, torch.int32):
@@ -89,15 +89,11 @@ def mixed_loss(
         raise ValueError(f"imae_ext: expected other of shape {tuple(target.shape)}, got {tuple(other.shape)}")
     if type(ignore_index) is not int:
         ignore_index = checks.as_label(ignore_index)
-    dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
-    first = _amount("lam", lam, target, dtype)
-    second = None if other_lam is None else _amount("other_lam", other_lam, target, dtype)
+    labels = _labels(logits, target, other, lam, other_lam)
 
-    def call(by: Tensor | None, reduction: str) -> Tensor:
-        options = (formula, by, sample_weight, ignore_index, reduction)
-        if devices.has_kernels(logits):
-            return mixed_ops.loss(logits, target, other, first, second, options)
-        return in_two_sweeps(logits, target, other, first, second, options)
+    def call(weight: Tensor | None, reduction: str) -> Tensor:
+        options = (formula, weight, sample_weight, ignore_index, reduction)
+        return (mixed_ops.loss if devices.has_kernels(logits) else in_two_sweeps)(logits, labels, options)
 
     if group is None:
         return call(weight, reduction)
@@ -106,17 +102,19 @@ def mixed_loss(
     weights = weight is not None, sample_weight is not None
     said = Said("mixed_loss", formula, logits.dtype, reduction, ignore_index, -1, C, 0.0, *weights)
     options = (formula, weight, sample_weight, ignore_index, reduction)
-    return groups.loss(
-        group, reduction, said, lambda: divisor(logits, target, other, first, second, options), weight, (C,), call
-    )
+    return groups.loss(group, reduction, said, lambda: divisor(logits, labels, options), weight, (C,), call)
 
 
-def _divisor(logits: Tensor, target: Tensor, other: Tensor, lam: Any, other_lam: Any, options: Any) -> Tensor:
-    """Return what `mean` and `normalized` divide by, for amounts as the caller gave them."""
+def _divisor(logits: Tensor, given: tuple[Any, ...], options: Options) -> Tensor:
+    """Return what `mean` and `normalized` divide by, for labels and amounts as the caller gave them."""
+    return divisor(logits, _labels(logits, *given), options)
+
+
+def _labels(logits: Tensor, target: Tensor, other: Tensor, lam: Any, other_lam: Any) -> TwoLabels:
+    """Make tensors of the amounts that are numbers."""
     dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
-    first = _amount("lam", lam, target, dtype)
     second = None if other_lam is None else _amount("other_lam", other_lam, target, dtype)
-    return divisor(logits, target, other, first, second, options)
+    return TwoLabels(target, other, _amount("lam", lam, target, dtype), second)
 
 
 def _check_labels(logits: Tensor, target: Tensor, other: Tensor, ignore_index: int) -> None:

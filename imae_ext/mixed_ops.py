@@ -8,36 +8,32 @@ import torch
 from torch import Tensor
 
 from . import checks, one_pass
-from .formulas import Formula, unpack
+from .formulas import unpack
 from .ops import needs_reference
-from .two_sweeps import in_two_sweeps
-
-# formula, weight, sample_weight, ignore_index, reduction
-Options = tuple[Formula, Tensor | None, Tensor | None, int, str]
+from .two_sweeps import Options, TwoLabels, in_two_sweeps
 
 
 def _reference(logits: Tensor, inputs: list[Any], reduction: str) -> Tensor:
-    target, other, lam, other_lam, packed, *rest = inputs
-    return in_two_sweeps(logits, target, other, lam, other_lam, (unpack(packed), *rest, reduction))
+    labels, packed, rest = TwoLabels(*inputs[:4]), inputs[4], inputs[5:]
+    return in_two_sweeps(logits, labels, (unpack(packed), *rest, reduction))
 
 
 _KERNEL = one_pass.kernel_of("mixed", _reference, constants=(4, 7))
 
 
-def loss(
-    logits: Tensor, target: Tensor, other: Tensor, lam: Tensor, other_lam: Tensor | None, options: Options
-) -> Tensor:
+def loss(logits: Tensor, labels: TwoLabels, options: Options) -> Tensor:
     """Compute the loss, differentiable with respect to the logits: by a kernel of a device that has them.
 
     On meta tensors, which no kernel computes, and for derivatives that none makes, in two sweeps.
     """
     formula, weight, sample_weight, ignore_index, reduction = options
-    if logits.is_meta or needs_reference(lam, other_lam, weight, sample_weight):
-        return in_two_sweeps(logits, target, other, lam, other_lam, options)
+    target, other, *amounts = labels
+    if logits.is_meta or needs_reference(*amounts, weight, sample_weight):
+        return in_two_sweeps(logits, labels, options)
     if not logits.is_cpu and checks.may_look_at(target):  # on a CPU, the kernel looks
         checks.check_labels(logits, target, ignore_index)
         checks.check_labels(logits, torch.where(target == ignore_index, target, other), ignore_index)
-    inputs: tuple[Any, ...] = (target, other, lam, other_lam, formula.packed, weight, sample_weight, ignore_index)
+    inputs: tuple[Any, ...] = (*labels, formula.packed, weight, sample_weight, ignore_index)
     rows = logits
     if logits.dim() != 2:
         classes = min(1, logits.dim() - 1)

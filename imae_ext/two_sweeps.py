@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -9,18 +11,23 @@ from . import checks, reference
 from .formulas import Formula
 from .functional import robust_loss, row_stats
 
+# formula, weight, sample_weight, ignore_index, reduction
+Options = tuple[Formula, Tensor | None, Tensor | None, int, str]
 
-def in_two_sweeps(
-    logits: Tensor,
-    target: Tensor,
-    other: Tensor,
-    first: Tensor,
-    second: Tensor | None,
-    options: tuple[Formula, Tensor | None, Tensor | None, int, str],
-) -> Tensor:
-    """Compute the loss as the sum of those of both labels; amounts are of the target's shape or of no dimension."""
+
+class TwoLabels(NamedTuple):
+    """The labels of each row, and their amounts: of the target's shape, or of no dimension."""
+
+    target: Tensor
+    other: Tensor
+    lam: Tensor
+    other_lam: Tensor | None  # None: 1 - lam
+
+
+def in_two_sweeps(logits: Tensor, labels: TwoLabels, options: Options) -> Tensor:
+    """Compute the loss as the sum of those of both labels."""
     formula, weight, _, ignore_index, reduction = options
-    both, samples = _parts(target, other, first, second, options)
+    both, samples = _parts(labels, options)
     by_row = "none" if reduction == "none" else "sum"
     parts = [
         robust_loss(
@@ -37,22 +44,15 @@ def in_two_sweeps(
     total = parts[0] + parts[1]
     if reduction in ("none", "sum"):
         return total
-    return total / divisor(logits, target, other, first, second, options)
+    return total / divisor(logits, labels, options)
 
 
-def divisor(
-    logits: Tensor,
-    target: Tensor,
-    other: Tensor,
-    first: Tensor,
-    second: Tensor | None,
-    options: tuple[Formula, Tensor | None, Tensor | None, int, str],
-) -> Tensor:
+def divisor(logits: Tensor, labels: TwoLabels, options: Options) -> Tensor:
     """Return what `mean` and `normalized` divide by."""
     formula, weight, _, ignore_index, reduction = options
-    both, samples = _parts(target, other, first, second, options)
+    both, samples = _parts(labels, options)
     if reduction == "mean":
-        return torch.where(checks.not_ignored(target, ignore_index), samples, 0.0).sum()
+        return torch.where(checks.not_ignored(labels.target, ignore_index), samples, 0.0).sum()
     total = torch.zeros_like(samples[..., :1].sum()).detach()
     for label, amount in both:
         of_label = reference.row_weights(label, weight, amount * samples, ignore_index, amount.dtype)
@@ -62,15 +62,10 @@ def divisor(
     return total.detach()
 
 
-def _parts(
-    target: Tensor,
-    other: Tensor,
-    first: Tensor,
-    second: Tensor | None,
-    options: tuple[Formula, Tensor | None, Tensor | None, int, str],
-) -> tuple[tuple[tuple[Tensor, Tensor], ...], Tensor]:
+def _parts(labels: TwoLabels, options: Options) -> tuple[tuple[tuple[Tensor, Tensor], ...], Tensor]:
     """Return both labels with their amounts, each of the target's shape, and the weights of the rows."""
     _, _, sample_weight, ignore_index, _ = options
+    target, other, first, second = labels
     second = 1 - first if second is None else second
     first, second = first.expand(target.shape), second.expand(target.shape)
     samples = torch.ones_like(first) if sample_weight is None else sample_weight.to(first.dtype)

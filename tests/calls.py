@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -20,11 +21,13 @@ def plain_loss(logits, target, formula, *, weight=None, sample_weight=None, igno
 
 by_formula = pytest.mark.parametrize("spec", FORMULAS, ids=str)
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d)[6:])
+REDUCTIONS = ("none", "mean", "sum", "normalized")
+by_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
 # For tests whose cases are dear: every reduction, and every dtype once.
 by_reduction_or_dtype = pytest.mark.parametrize(
     ("reduction", "dtype"),
     (
-        *((reduction, torch.float32) for reduction in imae_ext.checks.REDUCTIONS),
+        *((reduction, torch.float32) for reduction in REDUCTIONS),
         *(("mean", dtype) for dtype in DTYPES if dtype != torch.float32),
     ),
     ids=str,
@@ -49,6 +52,18 @@ def gradient(robust_loss, logits: Tensor, target: Tensor, formula, **options) ->
 def same_bits(a: Tensor, b: Tensor) -> bool:
     as_integers = {8: torch.int64, 4: torch.int32, 2: torch.int16}[a.dtype.itemsize]
     return a.dtype == b.dtype and torch.equal(a.contiguous().view(as_integers), b.contiguous().view(as_integers))
+
+
+def same_by_threads(computed: Callable[[], tuple[Tensor, ...]], counts: tuple[int, ...]) -> bool:
+    """Whether what is computed has the same bits with each number of threads."""
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in counts:
+            torch.set_num_threads(threads)
+            results.append(computed())
+    finally:
+        torch.set_num_threads(before)
+    return all(same_bits(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
 
 
 def varied_rows(C: int = 7, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:

@@ -7,14 +7,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from calls import by_formula, gradient
+from calls import FORMULA, by_formula, by_reduction, gradient
 
 import imae_ext
-from imae_ext import CCE, IMAE, NCE, mixed_loss, two_sweeps
-
-REDUCTIONS = ("none", "sum", "mean", "normalized")
-by_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
-FORMULA = IMAE(8.0)
+from imae_ext import CCE, NCE, mixed_loss, two_sweeps
 
 
 def problem(C=6, N=20):
@@ -77,7 +73,9 @@ def test_with_and_without_a_kernel(reduction):
     a[3], b[7] = -100, -100
     lam, samples = torch.rand(20).double(), torch.rand(20).double()
     options = (FORMULA, None, samples, -100, reduction)
-    wanted = gradient(lambda z, a, f: two_sweeps.in_two_sweeps(z, a, b, lam, None, options), z, a, FORMULA)
+    wanted = gradient(
+        lambda z, a, f: two_sweeps.in_two_sweeps(z, two_sweeps.TwoLabels(a, b, lam, None), options), z, a, FORMULA
+    )
     kept = {"sample_weight": samples, "reduction": reduction}
     got = gradient(lambda z, a, f: mixed_loss(z, a, b, lam, f, **kept), z, a, FORMULA)
     torch.testing.assert_close(got, wanted)

@@ -203,7 +203,7 @@ def test_two_labels_with_weights(kernels, C, reduction):
         for first, second in ((lam.double(), None), (torch.tensor(0.3).double(), torch.tensor(-0.25).double())):
             leaf = z.clone().requires_grad_()
             chosen = (spec.build(), weight, samples, -100, reduction)
-            wanted = two_sweeps.in_two_sweeps(leaf, a, b, first, second, chosen)
+            wanted = two_sweeps.in_two_sweeps(leaf, two_sweeps.TwoLabels(a, b, first, second), chosen)
             upstream = torch.linspace(-1, 2, wanted.numel()).double().view(wanted.shape) + 0.3
             (grad,) = torch.autograd.grad(wanted, leaf, upstream)
             inputs = z.clone()

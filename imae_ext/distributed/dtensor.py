@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -142,18 +143,7 @@ def loss(robust_loss: Callable[..., Tensor], logits: Any, target: Tensor, option
     given = (formula, weight, samples, label_smoothing, ignore_index, reduction)
     rows.check(local, labels, given)
 
-    def call(by: Tensor | None, reduction: str) -> Tensor:
-        return robust_loss(
-            local,
-            labels,
-            formula,
-            weight=by,
-            sample_weight=samples,
-            label_smoothing=label_smoothing,
-            ignore_index=ignore_index,
-            reduction=reduction,
-        )
-
+    call = rows.with_options(robust_loss, local, labels, given)
     return _of_rows(at, reduction, lambda: rows.divisor(local, labels, given), weight, call)
 
 
@@ -161,8 +151,7 @@ def mixed(
     mixed_loss: Callable[..., Tensor],
     divisor: Callable[..., Tensor],
     logits: Any,
-    labels: tuple[Any, Any],
-    amounts: tuple[Any, Any],
+    labels: tuple[Any, ...],
     options: tuple[Any, ...],
 ) -> Tensor:
     """Compute :func:`imae_ext.mixed_loss`, which is passed with what computes its divisor, of DTensor logits."""
@@ -175,33 +164,14 @@ def mixed(
             "logits.redistribute(placements=[Shard(0)])"
         )
     local, weight = logits.to_local(), _whole(weight)
-    named = zip(
-        ("target", "other", "lam", "other_lam", "sample_weight"), (*labels, *amounts, sample_weight), strict=True
-    )
-    target, other, lam, other_lam, samples = (
-        at.part_of(name, x) if isinstance(x, Tensor) and x.dim() > 0 else x for name, x in named
-    )
+    named = zip(("target", "other", "lam", "other_lam", "sample_weight"), (*labels, sample_weight), strict=True)
+    *here, samples = (at.part_of(name, x) if isinstance(x, Tensor) and x.dim() > 0 else x for name, x in named)
+    target, other, lam, other_lam = here
     _agree(at, logits, (formula, weight, sample_weight, 0.0, ignore_index, reduction), "mixed_loss")
-
-    def call(by: Tensor | None, reduction: str) -> Tensor:
-        return mixed_loss(
-            local,
-            target,
-            other,
-            lam,
-            formula,
-            other_lam=other_lam,
-            weight=by,
-            sample_weight=samples,
-            ignore_index=ignore_index,
-            reduction=reduction,
-        )
-
-    def of_these() -> Tensor:
-        given = (formula, weight, samples, ignore_index, reduction)
-        return divisor(local, target, other, lam, other_lam, given)
-
-    return _of_rows(at, reduction, of_these, weight, call)
+    more = {"other_lam": other_lam, "sample_weight": samples, "ignore_index": ignore_index}
+    call = partial(mixed_loss, local, target, other, lam, formula, **more)
+    given = (formula, weight, samples, ignore_index, reduction)
+    return _of_rows(at, reduction, lambda: divisor(local, here, given), weight, call)
 
 
 def _of_rows(
@@ -209,15 +179,14 @@ def _of_rows(
     reduction: str,
     divisor: Callable[[], Tensor],
     weight: Tensor | None,
-    call: Callable[[Tensor | None, str], Tensor],
+    call: Callable[..., Tensor],
 ) -> Tensor:
     """Reduce whole rows over the processes that have others; `call` and `divisor` know of those that are here."""
     if reduction == "none" or not at.rows:
-        return _placed(call(weight, reduction), at, reduction)
+        return _placed(call(weight=weight, reduction=reduction), at, reduction)
     if reduction == "sum":
-        return _placed(groups.of_all(call(weight, "sum"), at.rows, 1), at, reduction)
-    C = (at.shape[at.dim],)
-    return _placed(groups.reduced(at.rows, 1, divisor(), weight, C, lambda by: call(by, "sum")), at, reduction)
+        return _placed(groups.of_all(call(weight=weight, reduction="sum"), at.rows, 1), at, reduction)
+    return _placed(groups.reduced(at.rows, 1, divisor(), weight, (at.shape[at.dim],), call), at, reduction)
 
 
 def _whole(weight: Any) -> Any:

@@ -104,7 +104,7 @@ def reduced(
     divisor: Tensor,
     weight: Tensor | None,
     weight_shape: tuple[int, ...],
-    call: Callable[[Tensor | None], Tensor],
+    call: Callable[..., Tensor],
 ) -> Tensor:
     """Divide the sum of all processes' rows by the sum of their divisors.
 
@@ -114,11 +114,11 @@ def reduced(
       divisor: of this process's rows.
       weight: what the caller gave.
       weight_shape: of the weight that is passed on.
-      call: computes the sum of this process's rows, with these weights for the caller's.
+      call: computes the loss of this process's rows, with the weight and the reduction that it is given by name.
     """
     whole_divisor = total(divisor, groups)
     if divisor.requires_grad:
-        part = call(weight)
+        part = call(weight=weight, reduction="sum")
         whole = total(part, groups) / whole_divisor
         numbers = (whole, factor / whole_divisor, -factor * whole / whole_divisor)
         quotient = _Quotient.apply(part, divisor, *(x.to(part.dtype) for x in numbers))  # type: ignore[no-untyped-call]
@@ -128,7 +128,8 @@ def reduced(
     by = safe / whole_divisor
     dtypes = [x.dtype for x in (divisor, weight) if x is not None]
     share = (factor / safe).to(torch.float64 if torch.float64 in dtypes else torch.float32)
-    part = call(share.expand(weight_shape) if weight is None else weight.to(share.dtype) * share)
+    shared = share.expand(weight_shape) if weight is None else weight.to(share.dtype) * share
+    part = call(weight=shared, reduction="sum")
     return of_all(part, groups, factor, by)
 
 
@@ -147,12 +148,12 @@ def loss(
     divisor: Callable[[], Tensor],
     weight: Tensor | None,
     weight_shape: tuple[int, ...],
-    call: Callable[[Tensor | None, str], Tensor],
+    call: Callable[..., Tensor],
 ) -> Tensor:
-    """Compute a loss of a group's rows: `call` with the weights and the reduction, where it need not communicate."""
+    """Compute a loss of a group's rows, by `call` alone where the processes need not communicate."""
     found = resolve(group)
     signature.agree(found, said)
     if reduction in ("none", "sum"):
-        return call(weight, reduction)
+        return call(weight=weight, reduction=reduction)
     size = dist.get_world_size(found)
-    return reduced((found,), size, divisor(), weight, weight_shape, lambda w: call(w, "sum"))
+    return reduced((found,), size, divisor(), weight, weight_shape, call)

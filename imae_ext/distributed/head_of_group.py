@@ -28,8 +28,8 @@ def loss(of_inputs: Callable[[Inputs, Head], Tensor], inputs: Inputs, options: H
         "linear_robust_loss", formula, inputs.x.dtype, options.reduction, options.ignore_index, -1, C, 0.0, *weights
     )
 
-    def call(by: Tensor | None, reduction: str) -> Tensor:
-        return of_inputs(inputs._replace(weight=by), options._replace(reduction=reduction))
+    def call(weight: Tensor | None, reduction: str) -> Tensor:
+        return of_inputs(inputs._replace(weight=weight), options._replace(reduction=reduction))
 
     return groups.loss(group, options.reduction, said, lambda: _divisor(inputs, options), inputs.weight, (C,), call)
 

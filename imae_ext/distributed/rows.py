@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,19 +30,17 @@ def loss(robust_loss: Callable[..., Tensor], logits: Tensor, target: Tensor, opt
     weights = weight is not None, sample_weight is not None
     said = Said("robust_loss", formula, logits.dtype, reduction, ignore_index, -1, C, label_smoothing, *weights)
 
-    def call(by: Tensor | None, reduction: str) -> Tensor:
-        return robust_loss(
-            logits,
-            target,
-            formula,
-            weight=by,
-            sample_weight=sample_weight,
-            label_smoothing=label_smoothing,
-            ignore_index=ignore_index,
-            reduction=reduction,
-        )
+    of_these = with_options(robust_loss, logits, target, options)
+    return groups.loss(group, reduction, said, lambda: divisor(logits, target, options), weight, (C,), of_these)
 
-    return groups.loss(group, reduction, said, lambda: divisor(logits, target, options), weight, (C,), call)
+
+def with_options(
+    robust_loss: Callable[..., Tensor], logits: Tensor, target: Tensor, options: Options
+) -> Callable[..., Tensor]:
+    """Return a call that lacks only what sums over processes change: the weight and the reduction."""
+    formula, _, sample_weight, label_smoothing, ignore_index, _ = options
+    more = {"sample_weight": sample_weight, "label_smoothing": label_smoothing, "ignore_index": ignore_index}
+    return partial(robust_loss, logits, target, formula, **more)
 
 
 def check(logits: Tensor, target: Tensor, options: Options) -> None:

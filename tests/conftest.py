@@ -15,6 +15,14 @@ def same_numbers() -> None:
 
 
 @pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """Compile as in a new process, and leave nothing compiled behind."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
 def one_thread() -> Iterator[None]:
     """Train on one thread, as the experiments do: a result is the same to the last bit only then."""
     threads = torch.get_num_threads()

@@ -53,6 +53,16 @@ LAYOUTS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
 }
 
 
+# Images of (N, C, d1, d2) that are already there, laid out anew.
+RELAID: dict[str, Callable[[Tensor], Tensor]] = {
+    "contiguous": lambda x: x,
+    "transposed": lambda x: x.transpose(0, 3).contiguous().transpose(0, 3),
+    "strided": lambda x: torch.stack([x, x], -1)[..., 0],
+    "channels_last": lambda x: x.to(memory_format=torch.channels_last),
+    "expanded": lambda x: x[:1].expand_as(x),
+}
+
+
 def _crop(x: Tensor) -> Tensor:
     whole = torch.full((x.shape[0] + 1, x.shape[1] + 1, x.shape[2] + 2, x.shape[3] + 3), float("nan"), dtype=x.dtype)
     crop = whole[1:, 1:, 1:-1, 2:-1]

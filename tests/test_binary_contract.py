@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from calls import by_reduction_or_dtype
-from test_binary import by_reduction, gradient, problem
+from calls import by_reduction, by_reduction_or_dtype, gradient, same_by_threads
+from test_binary import problem
 
 import imae_ext
 from imae_ext import CCE, GCE, IMAE, Focal, binary_robust_loss
@@ -113,18 +113,9 @@ def test_bad_arguments_are_refused():
         binary_robust_loss(x.long(), t.long(), CCE())
 
 
-def test_module_and_tuples_of_threads_give_the_same():
+def test_module_and_numbers_of_threads_give_the_same():
     """Bit for bit with any number of threads, and through the module, whose buffers move."""
     x, t = problem(torch.float32, (3000, 7))
     module = imae_ext.BinaryRobustLoss(IMAE(4.0), weight=torch.rand(7), pos_weight=torch.rand(7))
     assert set(module.state_dict()) == {"weight", "pos_weight"} and "IMAE" in repr(module)
-    threads = torch.get_num_threads()
-    found = []
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            found.append(gradient(lambda x, t, _: module(x, t), x, t, None))
-    finally:
-        torch.set_num_threads(threads)
-    for loss, grad in found[1:]:
-        assert torch.equal(loss, found[0][0]) and torch.equal(grad, found[0][1])
+    assert same_by_threads(lambda: gradient(lambda x, t, _: module(x, t), x, t, None), (1, 2, 3))

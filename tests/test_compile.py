@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from calls import batch, gradient, same_bits
+from calls import FORMULA, REDUCTIONS, batch, gradient, same_bits
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.library import opcheck
 
@@ -14,16 +14,8 @@ import imae_ext
 from imae_ext import reference
 
 op = torch.ops.imae_ext
-FORMULA = imae_ext.IMAE(T=8.0)
-REDUCTIONS = ("none", "mean", "sum", "normalized")
 SIZES = (8, 16, 5, 33)
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 def graphs(counter: CompileCounterWithBackend) -> int:

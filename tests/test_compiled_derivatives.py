@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from calls import batch
+from calls import FORMULA, batch
 
 import imae_ext
 from imae_ext import reference
 
-FORMULA = imae_ext.IMAE(T=8.0)
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 TRANSFORMS = {
     "grad": lambda loss, x, y: torch.func.grad(loss)(x, y),

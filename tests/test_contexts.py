@@ -6,13 +6,11 @@ from functools import partial
 
 import pytest
 import torch
-from calls import FORMULA, batch, gradient, same_bits
+from calls import FORMULA, batch, by_reduction, gradient, same_bits
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 import imae_ext
 from imae_ext import reference
-
-by_reduction = pytest.mark.parametrize("reduction", ("none", "mean", "sum", "normalized"))
 
 
 @pytest.mark.parametrize("reentrant", (False, True), ids=("saved", "reentrant"))

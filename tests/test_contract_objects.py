@@ -170,16 +170,6 @@ def test_whole_modules_through_the_safe_reader(name):
     assert loaded.formula == module.formula and torch.equal(loaded(*batch()), module(*batch()))
 
 
-@pytest.mark.parametrize("kind", (int, np.int64), ids=lambda kind: kind.__name__)
-def test_ignore_index_of_any_integer_type(kind):
-    logits, target = batch()
-    ignored = int(target[0])
-    wanted = imae_ext.imae_loss(logits, target, ignore_index=ignored)
-    module = imae_ext.IMAELoss(ignore_index=kind(ignored))
-    assert torch.equal(module(logits, target), wanted) and f"ignore_index={ignored}," in repr(module)
-    assert torch.equal(imae_ext.imae_loss(logits, target, ignore_index=kind(ignored)), wanted)
-
-
 class Subclass(Tensor):
     """A tensor subclass that does nothing of its own."""
 

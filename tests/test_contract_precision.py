@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from calls import FORMULA, batch, by_formula, gradient, same_bits
+from calls import FORMULA, batch, by_formula, gradient, same_by_threads
 from cases import APL, FORMULAS, Spec
 from expected import assert_within, expected
 
@@ -84,29 +84,15 @@ def test_exponentials_near_the_ends_of_the_range(spec, dtype, C):
 @pytest.mark.parametrize("spec", (Spec.of("CCE"), Spec.of("DM", beta=8.0, lambd=0.5, eps=1e-8), APL), ids=str)
 def test_hundred_runs_with_any_number_of_threads_give_the_same_bits(spec):
     logits, target = batch(N=1500, C=130)
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3, 7):
-            torch.set_num_threads(threads)
-            values, _ = gradient(imae_ext.robust_loss, logits, target, spec.build(), reduction="sum")
-            for _ in range(25):
-                loss, grad = imae_ext.value_and_grad(logits, target, spec.build())
-                results.append((loss, values, grad))
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(same_bits(a, b) for a, b in zip(results[0], other, strict=True))
+
+    def computed():
+        values, _ = gradient(imae_ext.robust_loss, logits, target, spec.build(), reduction="sum")
+        return *imae_ext.value_and_grad(logits, target, spec.build()), values
+
+    assert same_by_threads(computed, 25 * (1, 2, 3, 7))
 
 
 @pytest.mark.parametrize("C", [1, 2, 3, 5, 10, 16, 17])
 def test_rows_shorter_than_a_vector_leave_those_of_another_thread_alone(C):
     logits, target = batch(N=40009, C=C)
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 2, 2):
-            torch.set_num_threads(threads)
-            results.append(imae_ext.value_and_grad(logits, target, FORMULA))
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(same_bits(a, b) for a, b in zip(results[0], other, strict=True))
+    assert same_by_threads(lambda: imae_ext.value_and_grad(logits, target, FORMULA), (1, 2, 2, 2))

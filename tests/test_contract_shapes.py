@@ -30,11 +30,6 @@ def test_no_rows(spec, dtype, robust_loss):
     assert loss.isnan() and grad.shape == (0, 5) and grad.dtype == dtype
 
 
-def test_no_rows_row_stats():
-    p, w, *_ = imae_ext.row_stats(torch.zeros(0, 5), torch.zeros(0, dtype=torch.long), FORMULA)
-    assert p.shape == w.shape == (0,)
-
-
 @by_implementation
 def test_no_positions(robust_loss):
     """(N, C, 0) has no rows either."""
@@ -118,7 +113,7 @@ def test_all_rows_ignored(spec, dtype, robust_loss):
 @by_dtype
 @by_formula
 def test_nan_or_inf_in_an_ignored_row(spec, dtype, robust_loss):
-    """Value 0 and gradient exactly 0 there; the other rows as if it were not there."""
+    """Value 0 and gradient exactly 0 there (pytorch 11551: 0 times NaN); the other rows as if it were not there."""
     logits, target = batch(dtype=dtype)
     clean = torch.tensor([0, 3, 4, 6])
     poisoned = logits.clone()
@@ -154,21 +149,6 @@ def test_poisoned_ignored_row_among_several_positions(reduction):
     loss, grad = gradient(imae_ext.robust_loss, logits, target, FORMULA, reduction=reduction)
     assert not loss.isnan().any() and not grad.isnan().any()
     assert (grad[1, :, 3] == 0).all() and (grad[0] != 0).all()
-
-
-@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float32), ids=("bfloat16", "float32"))
-@pytest.mark.parametrize("stride", ((2**31 + 5, 1), (1, 2**30 + 3)), ids=("rows", "classes"))
-def test_elements_further_apart_than_int32_counts(stride, dtype):
-    """Only the pages that hold logits are ever touched."""
-    size = (2, 4) if stride[1] == 1 else (4, 3)
-    last = sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    store = torch.empty(last + 1, dtype=dtype)
-    logits = store.as_strided(size, stride)
-    logits.copy_(torch.randn(size, generator=torch.Generator().manual_seed(1)))
-    target = torch.arange(size[0]) % size[1]
-    loss, grad = imae_ext.value_and_grad(logits, target, FORMULA, reduction="none")
-    wanted = imae_ext.value_and_grad(logits.clone().contiguous(), target, FORMULA, reduction="none")
-    assert torch.equal(loss, wanted[0]) and torch.equal(grad, wanted[1])
 
 
 @pytest.mark.parametrize(
@@ -211,7 +191,7 @@ def test_out_is_filled_in_place_whatever_its_strides(spec):
     logits, target = batch(N=9, C=70)
     loss, grad = imae_ext.value_and_grad(logits, target, spec.build())
     wide = torch.full((9, 140), 7.0)
-    for out in (torch.empty_like(logits), torch.empty(70, 9).t(), wide[:, ::2]):
+    for out in (torch.empty_like(logits), torch.empty(70, 9).t(), torch.empty(9, 80)[:, 3:73], wide[:, ::2]):
         value, given = imae_ext.value_and_grad(logits, target, spec.build(), out=out)
         assert given is out and torch.equal(value, loss)
         assert torch.allclose(out, grad, rtol=1e-6, atol=1e-12)

@@ -32,6 +32,7 @@ def examples() -> list[tuple[str, str]]:
 
 
 def run(code: str) -> dict:
+    """Run an example of a page, and return its names."""
     for package in re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE):
         pytest.importorskip(package)  # tests/ecosystem has them all
     namespace: dict = {"__name__": "example"}

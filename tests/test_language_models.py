@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_ecosystem import run
 from torch import Tensor
 
 from imae_ext import CCE, GCE, MAE, linear_robust_loss, robust_loss, row_stats
@@ -14,14 +15,6 @@ from imae_ext import CCE, GCE, MAE, linear_robust_loss, robust_loss, row_stats
 DOCUMENT = Path(__file__).parents[1] / "docs" / "language_models.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
 OBJECTIVES = next(block for block in BLOCKS if "def deft" in block)
-
-
-def run(code: str) -> dict:
-    for package in re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE):
-        pytest.importorskip(package)  # tests/ecosystem has transformers
-    namespace: dict = {"__name__": "example"}
-    exec(compile(code, str(DOCUMENT), "exec"), namespace)
-    return namespace
 
 
 @pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))

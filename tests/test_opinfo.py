@@ -15,14 +15,13 @@ from collections import Counter
 import pytest
 import torch
 import torch.nn.functional as F
+from calls import by_dtype
 from torch import Tensor
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.common_modules import module_db
 
 import imae_ext
 
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d)[6:])
 (OP,) = (op for op in op_db if op.name == "nn.functional.cross_entropy")
 (MODULE,) = (m for m in module_db if m.module_cls is torch.nn.CrossEntropyLoss)
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2**-7, torch.float16: 2**-10}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from calls import FORMULA, batch, by_dtype, by_formula, gradient, plain_loss
+from calls import FORMULA, REDUCTIONS, batch, by_dtype, by_formula, by_reduction, gradient, plain_loss
 from cases import FORMULAS
 from torch.autograd import gradcheck
 from torch.utils.checkpoint import checkpoint
@@ -16,8 +16,6 @@ import imae_ext
 from imae_ext import plain, reference
 
 ROOT = Path(__file__).parents[1]
-REDUCTIONS = ("none", "mean", "sum", "normalized")
-by_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
 EXACT = {"rtol": 1e-11, "atol": 1e-13}
 
 

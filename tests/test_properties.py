@@ -1,4 +1,4 @@
-"""What holds for every loss, at drawn formulas, dtypes, shapes and values: 11 properties, 5,280 examples."""
+"""What holds for every loss, at drawn formulas, dtypes, shapes and values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from calls import same_bits
+from calls import same_bits, same_by_threads
 from cases import FORMULAS, PARAMETER_SWEEP, Spec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,8 +16,6 @@ from torch import Tensor
 
 import imae_ext
 
-EXAMPLES = 480  # of each property
-PROPERTIES: list[str] = []
 CLASS_COUNTS = (1, 2, 3, 5, 8, 10, 15, 16, 17, 31, 33, 64, 65, 100, 130)
 WIDE = (torch.float64, torch.float32)
 HALF = (torch.bfloat16, torch.float16)
@@ -93,33 +91,11 @@ def calls(
 
 
 def holds(strategy) -> Callable:
-    """A test that the check passes for EXAMPLES drawn calls, the same ones in every run."""
-
-    def test_of(check: Callable[[Call], None]) -> Callable[[], None]:
-        def test() -> None:
-            ran = 0
-
-            @settings(
-                max_examples=EXAMPLES,
-                deadline=None,
-                derandomize=True,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-            )
-            @given(strategy)
-            def every(call: Call) -> None:
-                nonlocal ran
-                ran += 1
-                check(call)
-
-            every()
-            assert ran >= EXAMPLES
-
-        test.__name__, test.__doc__ = check.__name__, check.__doc__
-        PROPERTIES.append(check.__name__)
-        return test
-
-    return test_of
+    """A test that the check passes for 480 drawn calls, the same ones in every run."""
+    drawn = settings(
+        max_examples=480, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
+    return lambda check: drawn(given(strategy)(check))
 
 
 def value_scale(call: Call, values: Tensor, grad: Tensor) -> Tensor:
@@ -259,16 +235,12 @@ def test_margin_losses_pull_the_label_up_and_the_others_down(call):
 def test_thread_count(call):
     """The same bits from one thread and from several."""
     logits, target, weight = call.draw()
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2 + call.seed % 3):
-            torch.set_num_threads(threads)
-            loss, grad = imae_ext.value_and_grad(logits, target, call.formula, weight=weight)
-            each = through_autograd(call, logits, target, weight, "none", lambda x: torch.linspace(-1, 1, x.numel()))
-            results.append((loss, grad, each))
-    finally:
-        torch.set_num_threads(before)
-    assert all(same_bits(a, b) for a, b in zip(*results, strict=True))
+
+    def computed() -> tuple[Tensor, ...]:
+        each = through_autograd(call, logits, target, weight, "none", lambda x: torch.linspace(-1, 1, x.numel()))
+        return *imae_ext.value_and_grad(logits, target, call.formula, weight=weight), each
+
+    assert same_by_threads(computed, (1, 2 + call.seed % 3))
 
 
 @holds(calls())
@@ -291,8 +263,3 @@ def test_layout(call):
             got_grad, grad, call.size(grad)
         )
     assert store[:offset].isnan().all()
-
-
-def test_enough_examples():
-    print(f"{EXAMPLES * len(PROPERTIES)} examples")
-    assert EXAMPLES * len(PROPERTIES) >= 5000 and all(name in globals() for name in PROPERTIES)

@@ -7,15 +7,13 @@ import math
 
 import pytest
 import torch
-from calls import FORMULA, IMPLEMENTATIONS, batch, by_implementation, gradient
+from calls import FORMULA, IMPLEMENTATIONS, REDUCTIONS, batch, by_implementation, by_reduction, gradient
 from cases import FORMULAS, Case
 from expected import assert_within, expected, rows
 
 import imae_ext
 from imae_ext import functional, reference
 
-REDUCTIONS = ("none", "sum", "mean", "normalized")
-by_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
 LAYOUTS = ("contiguous", "transposed", "padded", "sequence", "spatial", "channels_last", "vector")
 INF, NAN = math.inf, math.nan
 

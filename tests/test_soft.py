@@ -8,22 +8,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from calls import gradient
-from cases import FORMULAS
+from calls import FORMULA, by_dtype, by_formula, by_reduction, gradient
 from expected import assert_within, exact, row_allowances
 from oracle64 import oracle64
 from torch import Tensor
 
 import imae_ext
-from imae_ext import CCE, IMAE, NCE, reference
+from imae_ext import CCE, NCE, reference
 
 INF, NAN = math.inf, math.nan
-REDUCTIONS = ("none", "sum", "mean", "normalized")
-by_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
 by_implementation = pytest.mark.parametrize(
     "robust_loss", (imae_ext.robust_loss, reference.robust_loss), ids=("kernel", "reference")
 )
-FORMULA = IMAE(8.0)
 
 
 def problem(C: int, dtype=torch.float64, N: int = 28) -> tuple[Tensor, Tensor]:
@@ -72,10 +68,8 @@ def wanted_of(spec, z: Tensor, t: Tensor) -> list[np.ndarray]:
 
 @by_implementation
 @pytest.mark.parametrize("C", (2, 3, 10, 1000))
-@pytest.mark.parametrize(
-    "dtype", (torch.float64, torch.float32, torch.bfloat16, torch.float16), ids=lambda d: str(d)[6:]
-)
-@pytest.mark.parametrize("spec", FORMULAS, ids=str)
+@by_dtype
+@by_formula
 def test_against_the_oracle(spec, dtype, C, robust_loss):
     z, t = problem(C, dtype, N=14 if C == 1000 else 28)
     value, grad, _, value_off, grad_off = wanted_of(spec, z, t)
@@ -89,7 +83,7 @@ def test_against_the_oracle(spec, dtype, C, robust_loss):
 
 @by_implementation
 @by_reduction
-@pytest.mark.parametrize("spec", FORMULAS, ids=str)
+@by_formula
 def test_reductions(spec, reduction, robust_loss):
     """With weights of classes and rows, and smoothing."""
     if reduction == "normalized" and not spec.margin:
@@ -134,7 +128,7 @@ def test_cross_entropy_is_torch_s(shape, reduction, smoothing, weighted):
 
 
 @by_reduction
-@pytest.mark.parametrize("spec", FORMULAS, ids=str)
+@by_formula
 def test_one_hot_is_the_label(spec, reduction):
     if reduction == "normalized" and not spec.margin:
         pytest.skip("no example weight")

@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from calls import by_reduction_or_dtype, gradient
-from test_soft import FORMULA, by_reduction
+from calls import FORMULA, by_reduction, by_reduction_or_dtype, gradient, same_by_threads
+from layouts import RELAID
 
 import imae_ext
 from imae_ext import CCE, IMAE, NCE, reference
@@ -91,26 +91,12 @@ def test_the_operators_keep_torch_s_contract(dtype, reduction):
 
 def test_the_same_bits_with_any_number_of_threads():
     z, t = torch.randn(3000, 37), torch.rand(3000, 37)
-    threads, found = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            found.append(gradient(imae_ext.robust_loss, z, t, FORMULA))
-    finally:
-        torch.set_num_threads(threads)
-    for loss, grad in found[1:]:
-        assert torch.equal(loss, found[0][0]) and torch.equal(grad, found[0][1])
+    assert same_by_threads(lambda: gradient(imae_ext.robust_loss, z, t, FORMULA), (1, 2, 3))
 
 
-@pytest.mark.parametrize("layout", ("transposed", "strided", "channels_last", "expanded"))
-def test_layouts(layout):
+@pytest.mark.parametrize("lay", RELAID.values(), ids=RELAID)
+def test_layouts(lay):
     z, t = torch.randn(4, 6, 5, 3, dtype=torch.float64), torch.rand(4, 6, 5, 3, dtype=torch.float64)
-    lay = {
-        "transposed": lambda x: x.transpose(0, 3).contiguous().transpose(0, 3),
-        "strided": lambda x: torch.stack([x, x], -1)[..., 0],
-        "channels_last": lambda x: x.to(memory_format=torch.channels_last),
-        "expanded": lambda x: x[:1].expand(4, -1, -1, -1),
-    }[layout]
     wanted = gradient(imae_ext.robust_loss, lay(z).contiguous(), lay(t).contiguous(), FORMULA, reduction="none")
     got = gradient(imae_ext.robust_loss, lay(z), lay(t), FORMULA, reduction="none")
     assert torch.equal(got[0], wanted[0]) and torch.equal(got[1], wanted[1])

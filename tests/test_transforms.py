@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from calls import FORMULA, batch, by_formula, gradient
+from calls import FORMULA, REDUCTIONS, batch, by_formula, by_reduction, gradient
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import imae_ext
 from imae_ext import reference
 
-REDUCTIONS = ("none", "mean", "sum", "normalized")
-by_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
 EXACT = {"rtol": 1e-11, "atol": 1e-13}
 
 

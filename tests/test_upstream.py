@@ -10,6 +10,8 @@ import itertools
 
 import pytest
 import torch
+from calls import REDUCTIONS, by_dtype, by_reduction
+from cases import DTYPES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
@@ -18,8 +20,6 @@ import imae_ext
 from imae_ext import AGCE, CCE, DM, GCE, IMAE, MAE, NCE, RCE, Focal, LabelSmoothing, reference
 
 INF, NAN = float("inf"), float("nan")
-DTYPES = torch.float64, torch.float32, torch.float16, torch.bfloat16
-REDUCTIONS = "none", "mean", "sum", "normalized"
 FORMULAS = (CCE(), MAE(), GCE(0.7), IMAE(8.0), DM(), RCE(), Focal(2.0), AGCE(), 0.1 * CCE() + RCE())
 GENERAL = LabelSmoothing(0.1), NCE(), 2.0 * NCE() + MAE()
 BEYOND = INF, -INF, NAN  # upstream values that are no numbers to multiply with
@@ -119,8 +119,8 @@ def check(way, dtype, reduction, formula, value, *, shape=(9, 6), weighted=True,
 
 
 @pytest.mark.parametrize("way", [*OURS, *THROUGH_THE_REFERENCE], ids=lambda way: way.__name__)
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@by_reduction
+@by_dtype
 def test_rows_left_out_stay_0(dtype, reduction, way):
     for formula, value in itertools.product((CCE(), IMAE(8.0)), (INF, -INF, NAN, 0.0, 1.0, -2.5)):
         check(way, dtype, reduction, formula, value)
@@ -135,7 +135,7 @@ def test_of_every_formula(formula):
 
 @settings(max_examples=400, deadline=None)
 @given(
-    dtype=st.sampled_from(DTYPES),
+    dtype=st.sampled_from(list(DTYPES)),
     reduction=st.sampled_from(REDUCTIONS),
     formula=st.sampled_from(FORMULAS),
     value=st.sampled_from([*BEYOND, 0.0, -0.0, 1.0, 0.5, 1e30, -3.0]),
@@ -174,7 +174,7 @@ def test_as_cross_entropy(value, reduction, shape):
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@by_dtype
 def test_a_batch_without_labels_divided_by_its_count(dtype, reduction):
     logits = torch.zeros(2, 3, dtype=dtype, requires_grad=True)
     target = torch.full((2,), -100)
@@ -182,7 +182,7 @@ def test_a_batch_without_labels_divided_by_its_count(dtype, reduction):
     assert (logits.grad == 0).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@by_dtype
 @pytest.mark.parametrize("call", [imae_ext.robust_loss, reference.robust_loss], ids=["kernels", "reference"])
 def test_weight_0_is_a_row_left_out(dtype, call):
     """Its value is 0 even where F.cross_entropy's is NaN, and the others are as if it were not there."""
@@ -217,8 +217,8 @@ def compiled_gradient(dtype, reduction, formula, weighted, backend):
     return torch.compile(call, fullgraph=True, backend=backend), out
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("reduction", REDUCTIONS)
+@by_dtype
+@by_reduction
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 def test_compiled(dtype, reduction, weighted):
     call, out = compiled_gradient(dtype, reduction, IMAE(8.0), weighted, "aot_eager")

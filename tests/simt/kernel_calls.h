@@ -49,56 +49,42 @@ struct ScaleCall {
   int64_t by_is_double;
 };
 
-struct BinaryCall {
+// What the calls of binary, dense and two-label targets begin with.
+struct AmountsCall {
   Machine machine;
-  int64_t dtype, count;
-  const void *logits, *target;
+  int64_t dtype;
+  const void* logits;
+  const double* formula;
+  int64_t formula_count;
+  void *value, *grad;
+  const void* grad_output;
+  int64_t grad_output_is_scalar;
+  const void* divide_gradient;
+  int64_t divide_by;
+  void *loss, *divisor;
+};
+
+struct BinaryCall : AmountsCall {
+  int64_t count;
+  const void* target;
   int64_t target_type, has_ignored, ignore_index;
   const void *weight, *pos_weight, *sample_weight;
   int64_t repeat[3], period[3];  // of the weights, in this order
-  const double* formula;
-  int64_t formula_count;
-  void *value, *grad;
-  const void* grad_output;
-  int64_t grad_output_is_scalar;
-  const void* divide_gradient;
-  int64_t divide_by;
-  void *loss, *divisor;
 };
 
-struct DenseCall {
-  Machine machine;
-  int64_t dtype, N, C;
-  const void *logits, *target;
+struct DenseCall : AmountsCall {
+  int64_t N, C;
+  const void *class_weight, *sample_weight, *target;
   double smoothing;
-  const void *class_weight, *sample_weight;
-  const double* formula;
-  int64_t formula_count;
-  void *value, *grad;
-  const void* grad_output;
-  int64_t grad_output_is_scalar;
-  const void* divide_gradient;
-  int64_t divide_by;
-  void *loss, *divisor;
 };
 
-struct MixedCall {
-  Machine machine;
-  int64_t dtype, N, C;
-  const void* logits;
+struct MixedCall : AmountsCall {
+  int64_t N, C;
+  const void *class_weight, *sample_weight;
   const int64_t *target, *other;
   int64_t ignore_index;
   const void *lam, *other_lam;
   int64_t lam_is_scalar, other_lam_is_scalar;
-  const void *class_weight, *sample_weight;
-  const double* formula;
-  int64_t formula_count;
-  void *value, *grad;
-  const void* grad_output;
-  int64_t grad_output_is_scalar;
-  const void* divide_gradient;
-  int64_t divide_by;
-  void *loss, *divisor;
 };
 
 }  // namespace imae_simt

@@ -85,51 +85,41 @@ ScaleCall = structure(
 )
 
 
-BinaryCall = structure(
-    "BinaryCall",
+AMOUNTS_CALL = (
     ("machine", MachineCall),
     ("dtype", c_int64),
-    ("count", c_int64),
     ("logits", c_void_p),
+    ("formula", POINTER(c_double)),
+    ("formula_count", c_int64),
+    *((name, c_void_p) for name in ("value", "grad", "grad_output")),
+    ("grad_output_is_scalar", c_int64),
+    ("divide_gradient", c_void_p),
+    ("divide_by", c_int64),
+    ("loss", c_void_p),
+    ("divisor", c_void_p),
+)
+ROWS = (*((name, c_int64) for name in ("N", "C")), *((name, c_void_p) for name in ("class_weight", "sample_weight")))
+BinaryCall = structure(
+    "BinaryCall",
+    *AMOUNTS_CALL,
+    ("count", c_int64),
     ("target", c_void_p),
     *((name, c_int64) for name in ("target_type", "has_ignored", "ignore_index")),
     *((name, c_void_p) for name in ("weight", "pos_weight", "sample_weight")),
     ("repeat", c_int64 * 3),
     ("period", c_int64 * 3),
-    ("formula", POINTER(c_double)),
-    ("formula_count", c_int64),
-    *((name, c_void_p) for name in ("value", "grad", "grad_output")),
-    ("grad_output_is_scalar", c_int64),
-    ("divide_gradient", c_void_p),
-    ("divide_by", c_int64),
-    ("loss", c_void_p),
-    ("divisor", c_void_p),
 )
 AMOUNTS = (torch.uint8, torch.int32, torch.int64, torch.float32, torch.float64)  # in the order of the kernels' enum
 
-
-DENSE_ROWS = (("machine", MachineCall), *((name, c_int64) for name in ("dtype", "N", "C")), ("logits", c_void_p))
-RESULTS = (  # what a call of dense or two-label targets ends with
-    ("class_weight", c_void_p),
-    ("sample_weight", c_void_p),
-    ("formula", POINTER(c_double)),
-    ("formula_count", c_int64),
-    *((name, c_void_p) for name in ("value", "grad", "grad_output")),
-    ("grad_output_is_scalar", c_int64),
-    ("divide_gradient", c_void_p),
-    ("divide_by", c_int64),
-    ("loss", c_void_p),
-    ("divisor", c_void_p),
-)
-DenseCall = structure("DenseCall", *DENSE_ROWS, ("target", c_void_p), ("smoothing", c_double), *RESULTS)
+DenseCall = structure("DenseCall", *AMOUNTS_CALL, *ROWS, ("target", c_void_p), ("smoothing", c_double))
 MixedCall = structure(
     "MixedCall",
-    *DENSE_ROWS,
+    *AMOUNTS_CALL,
+    *ROWS,
     *((name, c_void_p) for name in ("target", "other")),
     ("ignore_index", c_int64),
     *((name, c_void_p) for name in ("lam", "other_lam")),
     *((name, c_int64) for name in ("lam_is_scalar", "other_lam_is_scalar")),
-    *RESULTS,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import Structure, c_char_p, c_double, c_int, c_int64, c_void_p
 from pathlib import Path
+from typing import Any
 
 import emulator
 import torch
@@ -200,34 +201,21 @@ class Kernels:
         weight: Tensor | None = None,  # (C,)
         pos_weight: Tensor | None = None,  # (C,)
         sample_weight: Tensor | None = None,  # (N,)
-        reduction: int = MEAN,
-        grad_output: Tensor | None = None,
-        divisor: Tensor | None = None,
+        **how: Any,  # as _of_amounts has it
     ) -> dict[str, Tensor]:
-        """loss and divisor; or, with grad_output, grad."""
-        made = self._made(logits, logits.shape, reduction, grad_output)
         N, C = logits.shape
         kind = torch.uint8 if target.dtype == torch.bool else target.dtype
-        call = BinaryCall(
-            self.machine.packed(),
-            DTYPES.index(logits.dtype),
+        rest = (
             logits.numel(),
-            pointer(logits),
             pointer(target),
             AMOUNTS.index(kind),
             target.dtype != torch.bool,
             -100,
-            pointer(weight),
-            pointer(pos_weight),
-            pointer(sample_weight),
+            *(pointer(each) for each in (weight, pos_weight, sample_weight)),
             (c_int64 * 3)(1, 1, C),
             (c_int64 * 3)(C, C, N),
-            (c_double * len(formula))(*formula),
-            len(formula),
-            *self._results(made, reduction, grad_output, divisor),
         )
-        self._run("run_binary", call)
-        return made
+        return self._of_amounts("run_binary", BinaryCall, logits, rest, logits.shape, formula, **how)
 
     def dense(
         self,
@@ -238,13 +226,10 @@ class Kernels:
         weight: Tensor | None = None,  # (C,)
         sample_weight: Tensor | None = None,  # (N,)
         smoothing: float = 0.0,
-        reduction: int = MEAN,
-        grad_output: Tensor | None = None,
-        divisor: Tensor | None = None,
+        **how: Any,
     ) -> dict[str, Tensor]:
-        """loss and divisor; or, with grad_output, grad."""
-        of_rows = (pointer(target), smoothing, pointer(weight), pointer(sample_weight))
-        return self._of_rows("run_dense", DenseCall, logits, of_rows, formula, reduction, grad_output, divisor)
+        rest = (*logits.shape, *(pointer(each) for each in (weight, sample_weight, target)), smoothing)
+        return self._of_amounts("run_dense", DenseCall, logits, rest, logits.shape[:1], formula, **how)
 
     def mixed(
         self,
@@ -257,38 +242,37 @@ class Kernels:
         other_lam: Tensor | None = None,
         weight: Tensor | None = None,  # (C,)
         sample_weight: Tensor | None = None,  # (N,)
+        **how: Any,  # as _of_amounts has it
+    ) -> dict[str, Tensor]:
+        amounts = (pointer(lam), pointer(other_lam), lam.dim() == 0, other_lam is not None and other_lam.dim() == 0)
+        rest = (*logits.shape, *(pointer(each) for each in (weight, sample_weight, target, other)), -100, *amounts)
+        return self._of_amounts("run_mixed", MixedCall, logits, rest, logits.shape[:1], formula, **how)
+
+    def _of_amounts(
+        self,
+        name: str,
+        kind: type[Structure],
+        logits: Tensor,
+        rest: tuple[Any, ...],  # of the structure, behind what all calls of amounts have
+        shape: torch.Size,  # of the loss that is not reduced
+        formula: tuple[float, ...],
+        *,
         reduction: int = MEAN,
         grad_output: Tensor | None = None,
         divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """loss and divisor; or, with grad_output, grad."""
-        amounts = (pointer(lam), pointer(other_lam), lam.dim() == 0, other_lam is not None and other_lam.dim() == 0)
-        of_rows = (pointer(target), pointer(other), -100, *amounts, pointer(weight), pointer(sample_weight))
-        return self._of_rows("run_mixed", MixedCall, logits, of_rows, formula, reduction, grad_output, divisor)
-
-    def _of_rows(self, name, kind, logits, of_rows, formula, reduction, grad_output, divisor):
-        made = self._made(logits, logits.shape[:1], reduction, grad_output)
-        numbers = (c_double * len(formula))(*formula), len(formula)
-        rows = (self.machine.packed(), DTYPES.index(logits.dtype), *logits.shape, pointer(logits))
-        self._run(name, kind(*rows, *of_rows, *numbers, *self._results(made, reduction, grad_output, divisor)))
-        return made
-
-    @staticmethod
-    def _made(logits: Tensor, shape: torch.Size, reduction: int, grad_output: Tensor | None) -> dict[str, Tensor]:
-        if grad_output is not None:
-            return {"grad": torch.full_like(logits, float("nan"))}
-        return {
-            "loss": unwritten(*([] if reduction != NONE else shape), like=logits),
-            "divisor": unwritten(like=logits),
-        }
-
-    @staticmethod
-    def _results(
-        made: dict[str, Tensor], reduction: int, grad_output: Tensor | None, divisor: Tensor | None
-    ) -> tuple[int | None, ...]:
-        """What a call of binary losses, or of amounts, ends with."""
         reduces = reduction != NONE and grad_output is None
-        return (
+        if grad_output is not None:
+            made = {"grad": torch.full_like(logits, float("nan"))}
+        else:
+            made = {"loss": unwritten(*([] if reduces else shape), like=logits), "divisor": unwritten(like=logits)}
+        call = kind(
+            self.machine.packed(),
+            DTYPES.index(logits.dtype),
+            pointer(logits),
+            (c_double * len(formula))(*formula),
+            len(formula),
             None if reduces else pointer(made.get("loss")),
             pointer(made.get("grad")),
             pointer(grad_output),
@@ -297,4 +281,7 @@ class Kernels:
             DIVIDE_BY[reduction] if grad_output is None else 0,
             pointer(made["loss"]) if reduces else None,
             pointer(made.get("divisor")),
+            *rest,
         )
+        self._run(name, call)
+        return made

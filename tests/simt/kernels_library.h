@@ -130,44 +130,48 @@ inline void scale(const ScaleCall& call) {
   by_type(call.rows.dtype, [&](auto t) { imae::run_scale<decltype(t)>(s, on); });
 }
 
-// The reduction of a call, and a workspace of noise for f.
-template <class Call, class F>
-void with_reduction(const Call& call, F f) {
+// Runs the kernel of a call, f, with its element type, its reduction and a workspace of noise.
+template <class F>
+void run(const AmountsCall& call, F f) {
   imae::Reduction r;
   r.divide_by = static_cast<imae::Reduction::Divisor>(call.divide_by);
   r.loss = call.loss;
   r.divisor = call.divisor;
   const auto workspace = std::make_unique<imae::Workspace>();
   std::memset(static_cast<void*>(workspace.get()), simt::kPoison, sizeof *workspace);
-  f(r, workspace.get());
+  Launcher on(call.machine);
+  by_type(call.dtype, [&](auto t) { f(t, r, workspace.get(), on); });
+}
+
+template <class Amounts>
+void fill(const AmountsCall& call, Amounts& amounts) {
+  amounts.dtype = static_cast<imae::DType>(call.dtype);
+  amounts.logits = call.logits;
+  amounts.formula = &imae::prepare(call.formula, call.formula_count);
+  amounts.value = call.value;
+  amounts.grad = call.grad;
+  amounts.grad_output = call.grad_output;
+  amounts.grad_output_is_scalar = call.grad_output_is_scalar != 0;
+  amounts.divisor = call.divide_gradient;
 }
 
 // What the calls of dense and two-label targets have in common.
 template <class Call, class Rows>
 void fill_rows(const Call& call, Rows& rows) {
-  rows.dtype = static_cast<imae::DType>(call.dtype);
+  fill(call, rows);
   rows.N = call.N;
   rows.C = call.C;
-  rows.logits = call.logits;
   rows.target = call.target;
   rows.class_weight = call.class_weight;
   rows.sample_weight = call.sample_weight;
-  rows.formula = &imae::prepare(call.formula, call.formula_count);
-  rows.value = call.value;
-  rows.grad = call.grad;
-  rows.grad_output = call.grad_output;
-  rows.grad_output_is_scalar = call.grad_output_is_scalar != 0;
-  rows.divisor = call.divide_gradient;
 }
 
 inline void dense(const DenseCall& call) {
   imae::Dense d;
   fill_rows(call, d);
   d.smoothing = call.smoothing;
-  Launcher on(call.machine);
-  with_reduction(call, [&](const imae::Reduction& r, imae::Workspace* workspace) {
-    by_type(call.dtype, [&](auto t) { imae::run_dense<decltype(t)>(d, r, workspace, on); });
-  });
+  run(call,
+      [&](auto t, const auto& r, auto* workspace, auto& on) { imae::run_dense<decltype(t)>(d, r, workspace, on); });
 }
 
 inline void mixed(const MixedCall& call) {
@@ -179,17 +183,14 @@ inline void mixed(const MixedCall& call) {
   m.other_lam = call.other_lam;
   m.lam_is_scalar = call.lam_is_scalar != 0;
   m.other_lam_is_scalar = call.other_lam_is_scalar != 0;
-  Launcher on(call.machine);
-  with_reduction(call, [&](const imae::Reduction& r, imae::Workspace* workspace) {
-    by_type(call.dtype, [&](auto t) { imae::run_mixed<decltype(t)>(m, r, workspace, on); });
-  });
+  run(call,
+      [&](auto t, const auto& r, auto* workspace, auto& on) { imae::run_mixed<decltype(t)>(m, r, workspace, on); });
 }
 
 inline void binary(const BinaryCall& call) {
   imae::Binary b;
-  b.dtype = static_cast<imae::DType>(call.dtype);
+  fill(call, b);
   b.count = call.count;
-  b.logits = call.logits;
   b.target = call.target;
   b.target_type = static_cast<imae::AmountType>(call.target_type);
   b.has_ignored = call.has_ignored != 0;
@@ -197,16 +198,8 @@ inline void binary(const BinaryCall& call) {
   b.weight = {call.weight, call.repeat[0], call.period[0]};
   b.pos_weight = {call.pos_weight, call.repeat[1], call.period[1]};
   b.sample_weight = {call.sample_weight, call.repeat[2], call.period[2]};
-  b.formula = &imae::prepare(call.formula, call.formula_count);
-  b.value = call.value;
-  b.grad = call.grad;
-  b.grad_output = call.grad_output;
-  b.grad_output_is_scalar = call.grad_output_is_scalar != 0;
-  b.divisor = call.divide_gradient;
-  Launcher on(call.machine);
-  with_reduction(call, [&](const imae::Reduction& r, imae::Workspace* workspace) {
-    by_type(call.dtype, [&](auto t) { imae::run_binary<decltype(t)>(b, r, workspace, on); });
-  });
+  run(call,
+      [&](auto t, const auto& r, auto* workspace, auto& on) { imae::run_binary<decltype(t)>(b, r, workspace, on); });
 }
 
 }  // namespace imae_simt

@@ -8,7 +8,26 @@
 
 namespace {
 
+using Bytes = std::vector<unsigned char>;
+
 constexpr int64_t kSizes[] = {8, 4, 2, 2};  // bytes, by dtype
+constexpr double kFormula[] = {double(imae::FormulaId::kIMAE), 0.5, 8.0, 1e-8, double(imae::FormulaId::kNCE), 2.0};
+
+// Finite numbers, in every dtype.
+Bytes some_bytes(int64_t count) {
+  static std::mt19937 random(1);
+  Bytes bytes(count);
+  for (auto& byte : bytes) byte = static_cast<unsigned char>(random() & 0x3f);
+  return bytes;
+}
+
+// Some are ignored, and one in so many is no class.
+std::vector<int64_t> some_labels(int64_t N, int64_t C, int one_in) {
+  static std::mt19937 random(2);
+  std::vector<int64_t> labels(N);
+  for (auto& y : labels) y = random() % 5 == 0 ? -100 : random() % one_in == 0 ? C : int64_t(random() % C);
+  return labels;
+}
 
 struct Problem {
   int64_t dtype, N, C, offset;
@@ -29,23 +48,19 @@ void set_rows(Call& rows, const Problem& p, const imae_simt::Machine& m, int64_t
 }
 
 void run(const Problem& p, const imae_simt::Machine& machine) {
-  std::mt19937 random(1);
   const int64_t size = kSizes[p.dtype], n = p.N * p.C, wide = size == 8 ? 8 : 4;
-  std::vector<unsigned char> logits((n + p.offset) * size), grad((n + p.offset) * size);
-  for (auto& byte : logits) byte = static_cast<unsigned char>(random() & 0x3f);  // finite in every dtype
-  std::vector<int64_t> target(p.N);
-  for (auto& y : target) y = random() % 5 == 0 ? -100 : random() % 17 == 0 ? p.C : int64_t(random() % p.C);
-  std::vector<unsigned char> class_weight(p.C * wide, 0x3f), sample_weight(p.N * wide, 0x3f), value(p.N * wide),
-      saved(4 * p.N * wide), loss(wide), divisor(wide);
-  const double formula[] = {double(imae::FormulaId::kIMAE), 0.5, 8.0, 1e-8, double(imae::FormulaId::kNCE), 2.0};
+  Bytes logits = some_bytes((n + p.offset) * size), grad((n + p.offset) * size);
+  const std::vector<int64_t> target = some_labels(p.N, p.C, 17);
+  Bytes class_weight(p.C * wide, 0x3f), sample_weight(p.N * wide, 0x3f), value(p.N * wide), saved(4 * p.N * wide),
+      loss(wide), divisor(wide);
   int64_t sizes[3], strides[3];
   imae_simt::ForwardCall f{};
   set_rows(f.rows, p, machine, sizes, strides);
   f.rows.logits = logits.data() + p.offset * size;
   f.rows.target = target.data();
   f.rows.grad = grad.data() + p.offset * size;
-  f.formula = formula;
-  f.formula_count = 6;
+  f.formula = kFormula;
+  f.formula_count = std::size(kFormula);
   f.rows.class_weight = class_weight.data();
   f.rows.sample_weight = sample_weight.data();
   f.divide_by = f.mean_gradient = 1;
@@ -67,7 +82,7 @@ void run(const Problem& p, const imae_simt::Machine& machine) {
   b.grad_output = value.data();
   b.divisor = divisor.data();
   imae_simt::backward(b);
-  std::vector<unsigned char> infinite(wide, 0x7f);  // 0x7f7f.. is finite, 0x7f80.. and 0x7ff0.. are not
+  Bytes infinite(wide, 0x7f);  // 0x7f7f.. is finite, 0x7f80.. and 0x7ff0.. are not
   imae_simt::scale({b.rows, n, class_weight.data(), size == 8});
   infinite[wide - 2] = size == 8 ? 0xf0 : 0x80;
   for (int64_t k = 0; k < wide - 2; ++k) infinite[k] = 0;
@@ -75,20 +90,16 @@ void run(const Problem& p, const imae_simt::Machine& machine) {
 }
 
 void run_describe(const Problem& p, const imae_simt::Machine& machine) {
-  std::mt19937 random(1);
   const int64_t size = kSizes[p.dtype], wide = size == 8 ? 8 : 4;
-  std::vector<unsigned char> logits((p.N * p.C + p.offset) * size), numbers[5], is_top(p.N);
-  for (auto& byte : logits) byte = static_cast<unsigned char>(random() & 0x3f);
+  Bytes logits = some_bytes((p.N * p.C + p.offset) * size), numbers[5], is_top(p.N);
   for (auto& each : numbers) each.resize(p.N * wide);
-  std::vector<int64_t> target(p.N);
-  for (auto& y : target) y = random() % 5 == 0 ? -100 : random() % 17 == 0 ? p.C : int64_t(random() % p.C);
-  const double formula[] = {double(imae::FormulaId::kIMAE), 0.5, 8.0, 1e-8};
+  const std::vector<int64_t> target = some_labels(p.N, p.C, 17);
   int64_t sizes[3], strides[3];
   imae_simt::DescribeCall d{};
   set_rows(d.rows, p, machine, sizes, strides);
   d.rows.logits = logits.data() + p.offset * size;
   d.rows.target = target.data();
-  d.formula = formula, d.formula_count = 4;
+  d.formula = kFormula, d.formula_count = 4;  // IMAE alone
   d.p = numbers[0].data(), d.example_weight = numbers[1].data(), d.log_p = numbers[2].data();
   d.is_top = is_top.data();
   imae_simt::describe(d);
@@ -96,83 +107,71 @@ void run_describe(const Problem& p, const imae_simt::Machine& machine) {
   imae_simt::describe(d);
 }
 
+// What the calls of amounts share: arrays of N rows, and each way to ask for values, sums and gradients.
+struct Arrays {
+  const int64_t size, wide;
+  Bytes logits, grad, value, loss, divisor, per_class, per_row;
+
+  Arrays(int64_t dtype, int64_t N, int64_t C, int64_t values)
+      : size(kSizes[dtype]),
+        wide(size == 8 ? 8 : 4),
+        logits(some_bytes(N * C * size)),
+        grad(N * C * size),
+        value(values * wide),
+        loss(wide),
+        divisor(wide),
+        per_class(C * wide, 0x3f),
+        per_row(N * wide, 0x3f) {}
+
+  template <class Call>
+  void run(Call& call, void (*kernel)(const Call&), int64_t dtype, const imae_simt::Machine& machine) {
+    call.machine = machine;
+    call.dtype = dtype, call.logits = logits.data();
+    call.sample_weight = per_row.data();
+    call.formula = kFormula, call.formula_count = std::size(kFormula);
+    call.divide_by = imae::Reduction::kTargets;
+    call.loss = loss.data(), call.divisor = divisor.data();
+    kernel(call);
+    call.loss = nullptr, call.value = value.data();
+    kernel(call);
+    call.value = call.divisor = nullptr;
+    call.grad = grad.data(), call.grad_output = value.data(), call.divide_gradient = divisor.data();
+    kernel(call);
+  }
+};
+
 void run_binary(int64_t dtype, int64_t N, int64_t C, const imae_simt::Machine& machine) {
-  const int64_t size = kSizes[dtype], count = N * C, wide = size == 8 ? 8 : 4;
-  std::mt19937 random(1);
-  std::vector<unsigned char> logits(count * size), grad(count * size), target(count), value(count * wide), loss(wide),
-      divisor(wide), per_class(C * wide, 0x3f), per_row(N * wide, 0x3f);
-  for (auto& byte : logits) byte = static_cast<unsigned char>(random() & 0x3f);
-  for (auto& t : target) t = static_cast<unsigned char>(random() % 4 ? random() % 2 : 255);
-  const double formula[] = {double(imae::FormulaId::kIMAE), 0.5, 8.0, 1e-8, double(imae::FormulaId::kNCE), 2.0};
+  Arrays arrays(dtype, N, C, N * C);
+  Bytes target = some_bytes(N * C);
+  for (auto& t : target) t = t % 4 ? t % 2 : 255;
   imae_simt::BinaryCall b{};
-  b.machine = machine;
-  b.dtype = dtype, b.count = count;
-  b.logits = logits.data(), b.target = target.data();
+  b.count = N * C, b.target = target.data();
   b.has_ignored = 1, b.ignore_index = 255;
-  b.weight = b.pos_weight = per_class.data(), b.sample_weight = per_row.data();
+  b.weight = b.pos_weight = arrays.per_class.data();
   b.repeat[0] = b.repeat[1] = 1, b.repeat[2] = C;
   b.period[0] = b.period[1] = C, b.period[2] = N;
-  b.formula = formula, b.formula_count = 6;
-  b.divide_by = imae::Reduction::kTargets;
-  b.loss = loss.data(), b.divisor = divisor.data();
-  imae_simt::binary(b);
-  b.loss = nullptr, b.value = value.data();
-  imae_simt::binary(b);
-  b.value = b.divisor = nullptr;
-  b.grad = grad.data(), b.grad_output = value.data(), b.divide_gradient = divisor.data();
-  imae_simt::binary(b);
+  arrays.run(b, imae_simt::binary, dtype, machine);
 }
 
 void run_dense(int64_t dtype, int64_t N, int64_t C, const imae_simt::Machine& machine) {
-  const int64_t size = kSizes[dtype], wide = size == 8 ? 8 : 4;
-  std::mt19937 random(1);
-  std::vector<unsigned char> logits(N * C * size), grad(N * C * size), target(N * C * wide), value(N * wide),
-      loss(wide), divisor(wide), per_class(C * wide, 0x3f), per_row(N * wide, 0x3f);
-  for (auto& byte : logits) byte = static_cast<unsigned char>(random() & 0x3f);
-  for (int64_t k = 0; k < N * C; ++k)  // every third class has an amount
-    for (int64_t byte = 0; byte < wide; ++byte) target[k * wide + byte] = k % 3 ? 0 : random() & 0x3f;
-  const double formula[] = {double(imae::FormulaId::kIMAE), 0.5, 8.0, 1e-8, double(imae::FormulaId::kNCE), 2.0};
+  Arrays arrays(dtype, N, C, N);
+  Bytes target = some_bytes(N * C * arrays.wide);
+  for (int64_t k = 0; k < N * C * arrays.wide; ++k)
+    if (k / arrays.wide % 3) target[k] = 0;  // every third class has an amount
   imae_simt::DenseCall d{};
-  d.machine = machine;
-  d.dtype = dtype, d.N = N, d.C = C;
-  d.logits = logits.data(), d.target = target.data();
-  d.class_weight = per_class.data(), d.sample_weight = per_row.data();
-  d.formula = formula, d.formula_count = 6;
-  d.divide_by = imae::Reduction::kTargets;
-  d.loss = loss.data(), d.divisor = divisor.data();
-  imae_simt::dense(d);
-  d.loss = nullptr, d.value = value.data();
-  imae_simt::dense(d);
-  d.value = d.divisor = nullptr;
-  d.grad = grad.data(), d.grad_output = value.data(), d.divide_gradient = divisor.data();
-  imae_simt::dense(d);
+  d.N = N, d.C = C, d.target = target.data(), d.class_weight = arrays.per_class.data();
+  arrays.run(d, imae_simt::dense, dtype, machine);
 }
 
 void run_mixed(int64_t dtype, int64_t N, int64_t C, const imae_simt::Machine& machine) {
-  const int64_t size = kSizes[dtype], wide = size == 8 ? 8 : 4;
-  std::mt19937 random(1);
-  std::vector<unsigned char> logits(N * C * size), grad(N * C * size), lam(N * wide, 0x3e), value(N * wide), loss(wide),
-      divisor(wide), per_class(C * wide, 0x3f), per_row(N * wide, 0x3f);
-  for (auto& byte : logits) byte = static_cast<unsigned char>(random() & 0x3f);
-  std::vector<int64_t> target(N), other(N);
-  for (auto* labels : {&target, &other})
-    for (auto& y : *labels) y = random() % 5 == 0 ? -100 : random() % 7 == 0 ? C : int64_t(random() % C);
-  const double formula[] = {double(imae::FormulaId::kIMAE), 0.5, 8.0, 1e-8, double(imae::FormulaId::kNCE), 2.0};
+  Arrays arrays(dtype, N, C, N);
+  const Bytes lam(N * arrays.wide, 0x3e);
+  const std::vector<int64_t> target = some_labels(N, C, 7), other = some_labels(N, C, 11);
   imae_simt::MixedCall m{};
-  m.machine = machine;
-  m.dtype = dtype, m.N = N, m.C = C;
-  m.logits = logits.data(), m.target = target.data(), m.other = other.data();
+  m.N = N, m.C = C, m.class_weight = arrays.per_class.data();
+  m.target = target.data(), m.other = other.data();
   m.ignore_index = -100, m.lam = lam.data();
-  m.class_weight = per_class.data(), m.sample_weight = per_row.data();
-  m.formula = formula, m.formula_count = 6;
-  m.divide_by = imae::Reduction::kTargets;
-  m.loss = loss.data(), m.divisor = divisor.data();
-  imae_simt::mixed(m);
-  m.loss = nullptr, m.value = value.data();
-  imae_simt::mixed(m);
-  m.value = m.divisor = nullptr;
-  m.grad = grad.data(), m.grad_output = value.data(), m.divide_gradient = divisor.data();
-  imae_simt::mixed(m);
+  arrays.run(m, imae_simt::mixed, dtype, machine);
 }
 
 }  // namespace

@@ -141,7 +141,7 @@ def test_hooks_on_the_logits(reduction):
 @pytest.mark.parametrize("what", ("logits", "target", "weight"))
 @by_reduction
 def test_arguments_changed_after_forward(reduction, what):
-    """Both backwards of a retained graph give the gradient of what forward saw, or refuse."""
+    """A gradient that was ready is that of what forward saw; whatever reads the arguments again refuses."""
     logits, target = batch(dtype=torch.float64)
     weight = torch.linspace(0.5, 1.5, 5, dtype=torch.float64)
     options = {"weight": weight, "reduction": reduction}
@@ -153,10 +153,9 @@ def test_arguments_changed_after_forward(reduction, what):
     ).sum()
     with torch.no_grad():
         given[what].copy_(given[what].flip(-1))
-    for create_graph in (False, False, True):
-        try:
-            (got,) = torch.autograd.grad(loss, leaf, retain_graph=True, create_graph=create_graph)
-        except RuntimeError as error:
-            assert "inplace" in str(error)
-        else:
-            assert torch.allclose(got, wanted, rtol=1e-11, atol=1e-13)
+    if reduction in ("mean", "sum"):
+        (got,) = torch.autograd.grad(loss, leaf, retain_graph=True)
+        assert torch.allclose(got, wanted, rtol=1e-11, atol=1e-13)
+    for create_graph in (False, True):
+        with pytest.raises(RuntimeError, match="inplace"):
+            torch.autograd.grad(loss, leaf, retain_graph=True, create_graph=create_graph)

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.distributed as dist
 from calls import FORMULA, batch, gradient
 from torch import Tensor
 
@@ -250,23 +249,3 @@ def test_subclass_with_torch_dispatch():
         for part, value in ((leaf.grad.a, logits), (leaf.grad.b, 2 * logits)):
             wanted = gradient(imae_ext.robust_loss, value, target, FORMULA, reduction=reduction)[1]
             assert torch.equal(part, wanted)
-
-
-def test_dtensor_is_right_or_refused():
-    """A sharded tensor of one process."""
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Replicate, distribute_tensor
-
-    logits, target = batch()
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        mesh = init_device_mesh("cpu", (1,))
-        spread = distribute_tensor(logits, mesh, [Replicate()])
-        try:
-            loss = imae_ext.robust_loss(spread, distribute_tensor(target, mesh, [Replicate()]), FORMULA)
-        except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-            assert "imae_ext" in str(error)
-        else:
-            assert torch.equal(loss.full_tensor(), imae_ext.robust_loss(logits, target, FORMULA))
-    finally:
-        dist.destroy_process_group()

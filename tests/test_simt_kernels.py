@@ -56,7 +56,6 @@ def valid(case: Case) -> Case:
 ALIGNMENT = [valid(c) for c in by_alignment() if c.C > 1 or c.formula.margin]
 COMMON = table()[::3]
 ALL = list(dict.fromkeys([*ALIGNMENT, *COMMON]))
-assert len(ALL) >= 1000
 
 
 @pytest.mark.parametrize("case", ALL, ids=str)

@@ -93,8 +93,8 @@ ANYWHERE = (
     ),
     Fault(
         "imae_ext/mixed.py",
-        "if devices.has_kernels(logits):",
-        "if compiled:",
+        "mixed_ops.loss if devices.has_kernels(logits) else",
+        "mixed_ops.loss if compiled else",
         "two labels go to kernels that are switched off",
         PLAIN,
     ),

@@ -37,6 +37,8 @@ is_batch: Callable[[Tensor], bool] = _find("_C._functorch.is_legacy_batchedtenso
 unwrap: Callable[[Tensor], Tensor] = _find("_C._functorch.unwrap_if_dead", lambda x: x)
 # the hooks of checkpointing and offloading, None without; unknown: as if there were some, and nothing is kept
 saving_hooks: Callable[[bool], Any] = _find("_C._autograd._top_saved_tensors_default_hooks", lambda _: True)
+# whether this backward retains the graph; unknown: as if it did, and what was given is held as long as the loss is
+keeps_graph: Callable[[], bool] = _find("_C._autograd._get_current_graph_task_keep_graph", lambda: True)
 # how many modes such as FakeTensorMode are on; unknown: subclasses tell
 _modes: Callable[[], int] = _find("_C._len_torch_dispatch_stack", lambda: 0)
 # the level of forward mode, -1 outside; unknown: as if inside, which the reference computes
@@ -86,6 +88,12 @@ def _has_bfloat16() -> bool:
 def apply_of(function: type[torch.autograd.Function]) -> Callable[..., Any]:
     """Return Function.apply without what it does for torch.func's transforms: a seventh of a small call."""
     return getattr(super(torch.autograd.Function, function), "apply", function.apply)
+
+
+def call_directly(function: type[torch.autograd.Function]) -> None:
+    """Have autograd call a Function's backward itself, not a method that looks for it: a fiftieth of a small step."""
+    if hasattr(function, "_backward_cls"):
+        function._backward_cls.apply = function.backward  # type: ignore[attr-defined]
 
 
 def constant(function: Callable[..., Any]) -> Callable[..., Any]:

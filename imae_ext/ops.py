@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from . import _torch, checks, out_checks, reference
+from . import _torch, checks, held, out_checks, reference
 from .checks import REDUCTIONS
 from .formulas import Formula, unpack
 
@@ -85,29 +85,36 @@ class _OnePass(torch.autograd.Function):
 
     The gradient, ready before it is asked for, is no saved tensor: reading one reads all, and the logits may have
     changed meanwhile, which is no error. It passes the hooks by itself: checkpointing drops it, offloading moves it.
+    Without hooks nothing is a saved tensor, for to save and release them is a twentieth of a small step: what a second
+    backward needs is held as long as they would be.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, options: Options) -> Tensor:
         formula, weight, sample_weight, ignore_index, reduction = ctx.options = options
-        ctx.save_for_backward(logits, target, weight, sample_weight)
         loss, grad = _eager_forward_backward(
             logits, target, formula.packed, weight, sample_weight, ignore_index, REDUCTIONS[reduction]
         )
         hooks = _torch.saving_hooks(False)
-        # the target also outside the saved tensors, for the same reason
-        ctx.ready = (hooks[0](grad), None, hooks[1]) if hooks else (grad, target, None)
+        if hooks:
+            ctx.save_for_backward(logits, target, weight, sample_weight)
+            ctx.kept, ctx.ready = None, (hooks[0](grad), None, hooks[1])
+        else:
+            ctx.kept = logits, target, held.changes(logits, target, weight, sample_weight)
+            ctx.ready = grad, target, None
         return loss  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, None]:
-        options = ctx.options
+        options, kept = ctx.options, ctx.kept
+        if not (_compiling() or _torch.keeps_graph()):
+            ctx.kept = None
         if torch.is_grad_enabled():  # create_graph
-            logits, target, *_ = ctx.saved_tensors
+            logits, target = held.given(ctx, kept)
             return _differentiable_gradient(logits, target, options, grad_output), None, None
         ready, ctx.ready = ctx.ready, None
         if ready is None:  # a second backward through a retained graph; the first one gave the buffer away
-            logits, target, *_ = ctx.saved_tensors
+            logits, target = held.given(ctx, kept)
             _, grad = _forward_backward(*_arguments(logits, target, options))
         else:
             grad, target, unpack = ready
@@ -149,6 +156,8 @@ class _TwoPass(torch.autograd.Function):
             raise
 
 
+for _each in (_OnePass, _TwoPass):
+    _torch.call_directly(_each)
 # torch.func's transforms never get here
 _apply_one_pass, _apply_two_pass = _torch.apply_of(_OnePass), _torch.apply_of(_TwoPass)
 

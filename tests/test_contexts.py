@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 
 import pytest
@@ -121,6 +122,32 @@ def test_saved_tensors_hooks(reduction):
     (first,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
     loss.sum().backward()
     assert torch.equal(first, wanted) and torch.equal(leaf.grad, wanted)
+
+
+@by_reduction
+def test_what_was_given_is_let_go(reduction):
+    """A loss that is kept, to be printed later, keeps no logits once its graph is gone; a retained graph does."""
+    logits, target = batch()
+    hidden = 1.0 * logits.clone().requires_grad_()
+    seen = weakref.ref(hidden)
+    loss = imae_ext.robust_loss(hidden, target, FORMULA, reduction=reduction).sum()
+    del hidden
+    loss.backward(retain_graph=True)
+    loss.backward()
+    assert seen() is None
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("given", ("target", "weight", "sample_weight"))
+def test_tensors_of_inference_mode_are_refused(given):
+    """Nothing counts what is written to them, and another backward may read them."""
+    logits, target = batch()
+    tensors = {"target": target, "weight": torch.ones(logits.shape[1]), "sample_weight": torch.ones(len(target))}
+    with torch.inference_mode():
+        tensors[given] = tensors[given].clone()
+    with pytest.raises(RuntimeError, match=r"not made in inference mode.*clone"):
+        imae_ext.robust_loss(logits.requires_grad_(), tensors.pop("target"), FORMULA, **tensors)
 
 
 @by_reduction

@@ -105,6 +105,20 @@ PACKAGE = (
     ),
     Fault(
         "imae_ext/ops.py",
+        "if not (_compiling() or _torch.keeps_graph()):",
+        "if False:",
+        "a loss that is kept keeps the logits, too, after its graph is gone",
+        ("test_contexts.py",),
+    ),
+    Fault(
+        "imae_ext/held.py",
+        "if changes(logits, target, weight, sample_weight) != then:",
+        "if False:",
+        "another backward of logits that were written to",
+        ("test_contexts.py",),
+    ),
+    Fault(
+        "imae_ext/ops.py",
         "apply(_torch.unwrap(logits), ",
         "apply(logits, ",
         "the gradient stops at a tensor that outlived its transform",
@@ -112,8 +126,8 @@ PACKAGE = (
     ),
     Fault(
         "imae_ext/ops.py",
-        "options = ctx.options\n        if torch.is_grad_enabled():",
-        "options = ctx.options\n        if False:",
+        "if torch.is_grad_enabled():  # create_graph\n            logits, target = held.given",
+        "if False:  # create_graph\n            logits, target = held.given",
         "gradient penalties silently left out",
         ("test_transforms.py",),
     ),

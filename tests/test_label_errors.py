@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import itertools
 import pickle
 import subprocess
 import sys
@@ -130,14 +131,21 @@ def test_many_rows_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def confident(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Suspect by the rule, an example at a time."""
-    C = probabilities.shape[1]
+    """Suspect by the rule, a pair of classes at a time."""
+    N, C = probabilities.shape
     usual = [min(0.8, probabilities[labels == k, k].mean()) if (labels == k).any() else 2.0 for k in range(C)]
-    found = []
+    joint = np.zeros((C, C))
     for row, label in zip(probabilities, labels, strict=True):
-        counts = [(p, k) for k, p in enumerate(row) if p >= usual[k] - 1e-6]
-        found.append(bool(counts) and max(counts)[1] != label)
-    return np.array(found)
+        if counts := [(p, k) for k, p in enumerate(row) if p >= usual[k] - 1e-6]:
+            joint[label, max(counts)[1]] += 1
+    found = set()
+    for i, j in itertools.permutations(range(C), 2):
+        if joint[i].sum() == 0:
+            continue
+        wrong = round(joint[i, j] / joint[i].sum() * (labels == i).sum())
+        more = sorted((probabilities[n, i] - probabilities[n, j], n) for n in range(N) if labels[n] == i)
+        found |= {n for difference, n in more[:wrong] if difference < 0}
+    return np.isin(np.arange(N), list(found))
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
@@ -151,7 +159,9 @@ def test_a_model_that_is_sure_of_nothing_is_judged_by_its_own_measure(scale: flo
     np.testing.assert_array_equal(found.suspected, expected)
     assert 20 < found.suspected.sum() < 250 and found.cutoff == "confident"
     assert set(found.indices) == set(np.flatnonzero(expected)) and (np.diff(found.p[found.indices]) >= 0).all()
-    assert found.how.startswith(f"suspected: {expected.sum()} of 300 labels, those where another class is as probable")
+    assert found.how.startswith(
+        f"suspected: {expected.sum()} of 300 labels, as many as where another class is as probable"
+    )
     with_ignored = imae_ext.label_errors(torch.cat([z, z]), torch.cat([target, torch.full((300,), -100)]))
     np.testing.assert_array_equal(with_ignored.suspected, np.concatenate([expected, np.zeros(300, dtype=bool)]))
     known = imae_ext.label_errors(z.softmax(1), target, probabilities=True)
@@ -163,6 +173,14 @@ def test_who_is_always_sure_suspects_whom_he_is_surer_of() -> None:
     sure = np.array([[0.999, 0.001], [0.999, 0.001], [0.98, 0.02], [0.001, 0.999]])
     found = imae_ext.label_errors(sure, [0, 0, 1, 1], probabilities=True)
     np.testing.assert_array_equal(found.suspected, [False, False, True, False])
+
+
+def test_a_share_is_of_all_labels_but_none_is_suspected_that_the_model_prefers() -> None:
+    """Of ten labels 0 two are counted, one of them as 1: five were to be suspected, but eight prefer their 0."""
+    unsure = [[0.4, 0.3, 0.3]] * 8
+    rows = np.array([[0.8, 0.1, 0.1], [0.05, 0.9, 0.05], *unsure, [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
+    found = imae_ext.label_errors(rows, [0] * 10 + [1, 2], probabilities=True)
+    np.testing.assert_array_equal(found.indices, [1])
 
 
 def test_a_cutoff_of_ones_own() -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from .. import checks
@@ -124,9 +125,11 @@ def label_errors(
         logits, and is refused if it looks like probabilities; ``False``: logits, whatever they look like.
       cutoff: a number: labels with ``p < cutoff`` are suspected. 0.5 suits a network that a robust loss has trained,
         and that is sure of most labels. ``"confident"`` suits any model, also one that is sure of nothing, as a forest:
-        a class counts where its probability is at least the mean that it has where it is the given label, or 0.8; a
-        label is suspected where the most probable of the classes that count is another. ``p`` ranks all labels: take
-        the first of them instead, if you have time to look at so many.
+        a class counts where its probability is at least the mean that it has where it is the given label, or 0.8.
+        The most probable of the classes that count is taken for the true one, and so it is counted how large a share
+        of the labels ``i`` should be ``j``. As large a share of all labels ``i`` is suspected, those with the largest
+        ``p_j - p_i``, if ``p_j`` is larger. ``p`` ranks all labels: take the first of them instead, if you have time
+        to look at so many.
       ignore_index: examples with this label are left out.
 
     Returns:
@@ -149,8 +152,8 @@ def label_errors(
 
     References:
       Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", arXiv 1911.00068:
-      ``p`` is its self-confidence, ``"confident"`` suspects what is off the
-      diagonal of its confident joint, but for the 0.8.
+      ``p`` is its self-confidence, ``"confident"`` prunes by the noise rates of its confident joint (sections 3.1 and
+      3.2), but for the 0.8.
     """
     check_cutoff(cutoff, (CONFIDENT,))
     checks.check_options(CCE(), "none", ignore_index)
@@ -173,10 +176,10 @@ def label_errors(
     found = judge(p, live, classes.numpy(), predicted, 0.5 if isinstance(cutoff, str) else cutoff, "the model gives")
     if not isinstance(cutoff, str):
         return found
-    suspected = live & _confidently_another(outputs, classes.numpy(), p, live, bool(probabilities))
+    suspected = _counted(outputs, classes.numpy(), p, live, bool(probabilities))
     how = (
-        f"suspected: {int(suspected.sum())} of {int(live.sum())} labels, those where another class is as probable as "
-        "it usually is where it is given, or surer than 0.8"
+        f"suspected: {int(suspected.sum())} of {int(live.sum())} labels, as many as where another class is as probable "
+        "as it usually is where it is given, or surer than 0.8; those that another class exceeds by most"
     )
     return replace(found, suspected=suspected, cutoff=cutoff, how=how)
 
@@ -217,24 +220,49 @@ def _believed(
     return p, predicted
 
 
-def _confidently_another(
+def _counted(
     outputs: Tensor,
     classes: npt.NDArray[np.int64],
     p: npt.NDArray[np.float64],
     live: npt.NDArray[np.bool_],
     probabilities: bool,
 ) -> npt.NDArray[np.bool_]:
-    """Return whether the most probable of the classes that are as probable as where they are given is another, (N,)."""
+    """Return which labels are suspected by the confident joint and its noise rates, (N,)."""
+    true, log_sum = _confident(outputs, classes, p, live, probabilities)
+    suspected = np.zeros(len(classes), dtype=bool)
+    for given in np.unique(classes[live]):
+        rows = np.flatnonzero(live & (classes == given))
+        seen, counts = np.unique(true[rows][true[rows] >= 0], return_counts=True)
+        for other, count in zip(seen, counts, strict=True):
+            if other == given:
+                continue
+            z = outputs[torch.from_numpy(rows).to(outputs.device), int(other)].double().cpu().numpy()
+            more = (z if probabilities else np.exp(z - log_sum[rows])) - p[rows]
+            first = np.argsort(-more, kind="stable")[: round(count / counts.sum() * len(rows))]
+            suspected[rows[first[more[first] > 0]]] = True
+    return suspected
+
+
+def _confident(
+    outputs: Tensor,
+    classes: npt.NDArray[np.int64],
+    p: npt.NDArray[np.float64],
+    live: npt.NDArray[np.bool_],
+    probabilities: bool,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return (N,) the most probable of the classes that count, -1 if none does, and the logarithm of softmax's sum."""
     usual = np.full(outputs.shape[1], np.inf)  # a class that is never given is never as probable
     for k in np.unique(classes[live]):
         usual[k] = min(SURE, p[live & (classes == k)].mean()) - ROUNDING
-    another = np.zeros(len(classes), dtype=bool)
+    true, log_sum = np.empty(len(classes), dtype=np.int64), np.zeros(len(classes))
     for part in _parts(outputs):
         z = outputs[part].double()
         believed = (z if probabilities else z.softmax(1)).cpu().numpy()
         believed = np.where(believed >= usual, believed, -1.0)
-        another[part] = (believed.max(axis=1) >= 0) & (believed.argmax(axis=1) != classes[part])
-    return another
+        true[part] = np.where(believed.max(axis=1) >= 0, believed.argmax(axis=1), -1)
+        if not probabilities:
+            log_sum[part] = z.logsumexp(1).cpu().numpy()
+    return true, log_sum
 
 
 def _parts(outputs: Tensor) -> list[slice]:

@@ -100,8 +100,8 @@ struct Term {
   Expansion<S> bounded;
 };
 
-// ---- formulas of the margin
-// --------------------------------------------------------------------------------------------
+// ---- formulas of the margin ----
+// What they return is their value and their slope, -dL/du.
 
 template <class M>
 IMAE_HD OfMargin<M> cce(const Row<M>& x) {
@@ -211,8 +211,8 @@ IMAE_HD OfMargin<M> ael(const Row<M>& x, typename M::Scalar a) {
   return {e, x.p * x.r / a * e};
 }
 
-// ---- formulas that need all logits
-// --------------------------------------------------------------------------------------------
+// ---- formulas that need all logits ----
+// What they return is their value and the coefficients a, b and g_y.
 
 // (1 - eps) CCE + eps times the mean over all classes of -log p_j (Szegedy et al. 2016)
 template <class M>
@@ -246,8 +246,8 @@ IMAE_HD Outcome<M> nce(const Row<M>& x) {
   return o;
 }
 
-// ---- all of them
-// --------------------------------------------------------------------------------------------
+// ---- all of them ----
+// By their number, with the same outcome whatever they need.
 
 template <class M>
 IMAE_HD Outcome<M> outcome(const OfMargin<M>& o) {

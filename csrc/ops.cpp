@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "call.h"
+#include "reductions.h"
 
 namespace imae {
 namespace {
@@ -12,7 +13,6 @@ namespace {
 using OptionalTensor = std::optional<Tensor>;
 using Numbers = std::vector<double>;
 using Want = Call::Gradient;
-enum ReductionCode : int64_t { kNone, kMean, kSum, kNormalized };
 
 constexpr int kDeviceTypes = 32;  // more than torch has
 const Backend* backends[kDeviceTypes] = {};

@@ -131,7 +131,9 @@ def _derivatives(loss: Formula, row: Row) -> tuple[Tensor, Tensor, Tensor | None
         value, pull, *_ = torch.func.vjp(value_of, *variables)
         slopes = pull(torch.ones_like(value))
     else:
-        with torch.inference_mode(False), torch.enable_grad():
+        # The slopes' own graph ends here: the hooks of checkpointing would make the whole forward pass again for it.
+        unhooked = torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
+        with torch.inference_mode(False), torch.enable_grad(), unhooked:
             variables = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_() for x in variables)
             value = value_of(*variables)
             slopes = torch.autograd.grad(value, variables, torch.ones_like(value), materialize_grads=True)

@@ -107,11 +107,14 @@ def test_backward_twice_and_checkpointing(reduction):
     kept = first.clone()
     second = torch.autograd.grad(3 * loss, leaf)[0]
     assert torch.equal(first, kept) and torch.allclose(second, 3 * kept, rtol=1e-6)
-    recomputed = logits.clone().requires_grad_()
-    checkpoint(
-        lambda x: plain_loss(x, target, FORMULA, reduction=reduction).sum(), recomputed, use_reentrant=False
-    ).backward()
-    assert torch.equal(recomputed.grad, kept)
+    calls, recomputed = [], logits.clone().requires_grad_()
+
+    def call(x):
+        calls.append(x)
+        return plain_loss(x, target, FORMULA, reduction=reduction).sum()
+
+    checkpoint(call, recomputed, use_reentrant=False).backward()
+    assert torch.equal(recomputed.grad, kept) and len(calls) == 2  # the buffer was not kept meanwhile
 
 
 @by_reduction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fault import Fault
 
-PLAIN = ("test_plain.py", "test_devices.py")
+PLAIN, CHOICE = ("test_plain.py",), ("test_devices.py",)
 
 ANYWHERE = (
     Fault(
@@ -12,14 +12,16 @@ ANYWHERE = (
         "largest = largest.masked_fill(largest == -torch.inf, 0.0)",
         "pass",
         "in plain torch a row whose other classes have no mass is NaN",
-        PLAIN,
+        ("test_contract_values.py",),
+        only="plain",
     ),
     Fault(
         "imae_ext/plain.py",
         "u = u.masked_fill(found.z_y == torch.inf, torch.nan)  # as softmax has it",
         "pass",
         "in plain torch an infinite label logit is a perfect fit instead of NaN",
-        PLAIN,
+        ("test_contract_values.py",),
+        only="plain",
     ),
     Fault(
         "imae_ext/plain.py",
@@ -40,7 +42,7 @@ ANYWHERE = (
         "found._replace(z_y=found.z_y.masked_fill(~known, torch.nan))",
         "found",
         "in plain torch a label out of range is taken for the last class",
-        PLAIN,
+        CHOICE,
     ),
     Fault(
         "imae_ext/plain.py",
@@ -61,7 +63,7 @@ ANYWHERE = (
         "self.divisor = self._total(self._counted(weight * reference._example_weight(self.formula, row)))",
         "self.divisor = self._total(self._counted(reference._example_weight(self.formula, row)))",
         "in plain torch normalized divides by the example weights alone",
-        PLAIN,
+        ("test_sample_weight.py",),
     ),
     Fault(
         "imae_ext/plain.py",
@@ -82,34 +84,34 @@ ANYWHERE = (
         "if built <= capability and (ptx or built[0] == capability[0]):",
         "if built <= capability:",
         "kernels of an older GPU are taken for the present one's",
-        PLAIN,
+        CHOICE,
     ),
     Fault(
         "imae_ext/functional.py",
         "    if devices.has_kernels(logits):\n        return soft_ops",
         "    if compiled:\n        return soft_ops",
         "probabilities go to kernels that are switched off",
-        PLAIN,
+        CHOICE,
     ),
     Fault(
         "imae_ext/mixed.py",
         "mixed_ops.loss if devices.has_kernels(logits) else",
         "mixed_ops.loss if compiled else",
         "two labels go to kernels that are switched off",
-        PLAIN,
+        CHOICE,
     ),
     Fault(
         "imae_ext/binary.py",
         "if devices.has_kernels(logits):",
         "if compiled:",
         "binary losses go to kernels that are switched off",
-        PLAIN,
+        CHOICE,
     ),
     Fault(
         "imae_ext/linear.py",
         " or not devices.has_kernels(x)",
         "",
         "a head goes to kernels that are switched off",
-        PLAIN,
+        CHOICE,
     ),
 )

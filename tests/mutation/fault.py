@@ -18,6 +18,7 @@ class Fault(NamedTuple):
     why: str
     tests: tuple[str, ...] = ()  # files in tests/, those most likely to notice first; none: the emulator's checks
     sanitizer: str = ""  # of the emulator, if neither itself nor the numbers notice
+    only: str = ""  # pytest's -k: those of the tests that need run
 
     @property
     def emulated(self) -> bool:

@@ -140,7 +140,7 @@ def try_on(copy: Copy, fault: Fault, known: list[str]) -> tuple[str, str]:
         problem = copy.build() if compiled else None
         if problem:
             return "DOES NOT BUILD", problem
-        options = ["-x", *(f"--deselect={name}" for name in known)]
+        options = ["-x", *(["-k", fault.only] if fault.only else []), *(f"--deselect={name}" for name in known)]
         noticed = copy.failing([f"tests/{name}" for name in fault.tests], *options)
         return ("caught", noticed[0]) if noticed else ("SURVIVED", ", ".join(fault.tests))
     except ValueError as error:

@@ -89,6 +89,7 @@ def picture(run: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    from benchmarks import pictures
     from benchmarks.noisy_labels.figures import STYLE
 
     rows = [row for row in run["rows"] if row["shape"].startswith(PICTURE) and row["dtype"] == "float32"]
@@ -104,7 +105,7 @@ def picture(run: dict[str, Any], path: Path) -> None:
         for axes, title in ((left, "Forward and backward, s"), (right, "Memory beyond inputs and gradients, MB")):
             axes.set(xscale="log", yscale="log", title=title, xlabel="classes")
         left.legend(fontsize=7, frameon=False)
-        figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
+        pictures.save(figure, path, dpi=80, pil_kwargs={"optimize": True})
         plt.close(figure)
 
 

@@ -170,16 +170,24 @@ def test_weight_curves_have_the_papers_variances() -> None:
     }
 
 
-def test_pictures_are_written(tmp_path: Path) -> None:
+def test_pictures_are_written_where_they_show_something_else(tmp_path: Path) -> None:
     results = [
         Result(recipe(name=name, seed=seed), history([50.0 + seed, 60.0]))
         for name in (*COLOURS, "new")
         for seed in (0, 1)
     ]
-    training_curves(results, tmp_path / "curves.png", "title")
-    weight_curves({**LOSSES, "new": imae_ext.Focal()}, tmp_path / "weights.png")
-    for name in ("curves.png", "weights.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    curves, weights = tmp_path / "curves.png", tmp_path / "weights.png"
+    ways = {
+        curves: lambda more: training_curves(results[: len(results) - more], curves, "title"),
+        weights: lambda more: weight_curves({**LOSSES, "new": imae_ext.Focal(2.0 + more)}, weights),
+    }
+    for path, draw in ways.items():
+        path.write_bytes(b"no picture")
+        contents = []
+        for more in (0, 0, 1):
+            draw(more)
+            contents.append((path.read_bytes(), path.stat().st_mtime_ns))
+        assert contents[0][0].startswith(b"\x89PNG") and contents[0] == contents[1] != contents[2]
 
 
 def test_timing_gives_positive_times() -> None:

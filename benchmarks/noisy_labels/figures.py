@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 import imae_ext
+from benchmarks import pictures
 from imae_ext.formulas import Formula
 
 from .measures import Measures
@@ -108,7 +109,7 @@ def training_curves(results: Sequence[Result], path: Path, title: str, panels: P
             axes.tick_params(length=0)
             label_ends(axes, ends, gap=5.5)
         figure.suptitle(title, x=0.005, ha="left", fontsize=12)
-        figure.savefig(path)
+        pictures.save(figure, path)
         plt.close(figure)
 
 
@@ -142,7 +143,7 @@ def weight_curves(formulas: Mapping[str, Formula], path: Path) -> None:
             xlim=(0, 1),
             ylim=(0, highest),
         )
-        figure.savefig(path)
+        pictures.save(figure, path)
         plt.close(figure)
 
 

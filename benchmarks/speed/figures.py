@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 
+from benchmarks import pictures
 from benchmarks.noisy_labels.figures import INK, STYLE
 
 from . import readme
@@ -57,7 +58,7 @@ def roofline(run: Run, path: Path) -> None:
         row[0][0].set_ylabel("logits and labels in, gradient out: GB/s")
         figure.suptitle("Bandwidth of a forward and backward pass", x=0.005, ha="left", fontsize=12)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        pictures.save(figure, path)
         plt.close(figure)
 
 
@@ -79,7 +80,7 @@ def ratios(run: Run, path: Path) -> None:
         title = "Time over that of IMAE through autograd, medians within rounds; red: faster than IMAE"
         figure.suptitle(title, x=0.005, ha="left", fontsize=12)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        pictures.save(figure, path)
         plt.close(figure)
 
 

@@ -11,10 +11,11 @@ from torch import Tensor
 from . import _torch, checks, devices
 from ._extension import compiled
 from ._signature import explained
+from .by_reference import Options
 from .distributed import dtensor, groups
 from .distributed.signature import Said
 from .formulas import Formula
-from .two_sweeps import Options, TwoLabels, divisor, in_two_sweeps
+from .two_sweeps import TwoLabels, divisor, in_two_sweeps
 
 if compiled:
     from . import mixed_ops

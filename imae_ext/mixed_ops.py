@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from . import checks, one_pass
+from .by_reference import Options
 from .formulas import unpack
 from .ops import needs_reference
-from .two_sweeps import Options, TwoLabels, in_two_sweeps
+from .two_sweeps import TwoLabels, in_two_sweeps
 
 
 def _reference(logits: Tensor, inputs: list[Any], reduction: str) -> Tensor:

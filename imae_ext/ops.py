@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from . import _torch, checks, held, out_checks, reference
+from . import _torch, by_reference, checks, held, out_checks, reference
+from .by_reference import Options
 from .checks import REDUCTIONS
 from .formulas import Formula, unpack
 
@@ -40,8 +41,6 @@ _row_stats = _op.row_stats.default
 _compiling = torch.compiler.is_compiling
 
 Pair = tuple[Tensor, Tensor]
-# formula, weight, sample_weight, ignore_index, reduction: the order that they have everywhere
-Options = tuple[Formula, Tensor | None, Tensor | None, int, str]
 
 
 def _one_pass(logits: Tensor, reduction: str) -> bool:
@@ -52,24 +51,6 @@ def _arguments(logits: Tensor, target: Tensor, options: Options) -> tuple[Any, .
     """Return what the operators of a loss take."""
     formula, weight, sample_weight, ignore_index, reduction = options
     return logits, target, formula.packed, weight, sample_weight, ignore_index, REDUCTIONS[reduction]
-
-
-def _reference(logits: Tensor, target: Tensor, options: Options) -> Tensor:
-    formula, weight, sample_weight, ignore_index, reduction = options
-    return reference.robust_loss(
-        logits,
-        target,
-        formula,
-        weight=weight,
-        sample_weight=sample_weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-    )
-
-
-def _differentiable_gradient(logits: Tensor, target: Tensor, options: Options, grad_output: Tensor) -> Tensor:
-    (grad,) = torch.autograd.grad(_reference(logits, target, options), logits, grad_output, create_graph=True)
-    return grad
 
 
 def _scaled(grad: Tensor, grad_output: Tensor, target: Tensor, options: Options) -> Tensor:
@@ -111,7 +92,7 @@ class _OnePass(torch.autograd.Function):
             ctx.kept = None
         if torch.is_grad_enabled():  # create_graph
             logits, target = held.given(ctx, kept)
-            return _differentiable_gradient(logits, target, options, grad_output), None, None
+            return by_reference.gradient(logits, target, options, grad_output), None, None
         ready, ctx.ready = ctx.ready, None
         if ready is None:  # a second backward through a retained graph; the first one gave the buffer away
             logits, target = held.given(ctx, kept)
@@ -146,7 +127,7 @@ class _TwoPass(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, None]:
         logits, target, *_, rows, divisor = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph
-            return _differentiable_gradient(logits, target, ctx.options, grad_output), None, None
+            return by_reference.gradient(logits, target, ctx.options, grad_output), None, None
         ignore_index = ctx.options[3]
         try:
             return _backward(logits, target, rows, divisor, grad_output, ignore_index), None, None
@@ -179,7 +160,7 @@ def _derivative(ctx: Any, grad_output: Tensor | None, *others: Tensor | None) ->
         logits, target, weight, sample_weight, *found = ctx.saved_tensors
         options = unpack(ctx.packed), weight, sample_weight, ctx.ignored, list(REDUCTIONS)[ctx.code]
         if torch.is_grad_enabled():  # create_graph
-            grad = _differentiable_gradient(logits, target, options, grad_output)
+            grad = by_reference.gradient(logits, target, options, grad_output)
         elif len(found) == 1:
             grad = _scaled(found[0], grad_output, target, options)
         else:
@@ -235,7 +216,7 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     if type(ignore_index) is not int:
         options = checks.plain(options)
     if needs_reference(weight, sample_weight):
-        return _reference(logits, target, options)
+        return by_reference.loss(logits, target, options)
     if _compiling():
         return _traced(logits, target, options)
     try:

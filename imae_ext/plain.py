@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from . import _torch, checks, out_checks, reference
+from . import _torch, by_reference, checks, out_checks, reference
+from .by_reference import Options
 from .formulas import Formula
 from .reference import Row
 
 Pair = tuple[Tensor, Tensor]
-Options = tuple[Formula, Tensor | None, Tensor | None, int, str]  # weight, sample_weight, ignore_index, reduction
 
 
 class Statistics(NamedTuple):
@@ -235,32 +235,12 @@ class _Loss(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph
             logits, target, *weights = ctx.saved_tensors
             options = (formula, *weights, ignore_index, reduction)
-            return differentiable_gradient(logits, target, options, grad_output), None, None
+            return by_reference.gradient(logits, target, options, grad_output), None, None
         if call is None:  # a second backward through a retained graph; the first one used it up
             logits, target, *weights = ctx.saved_tensors
             call = _Call(logits, target, (formula, *weights, ignore_index, reduction))
             call.loss(with_gradient=True)
         return call.gradient(grad_output), None, None
-
-
-def by_reference(logits: Tensor, target: Tensor, options: Options) -> Tensor:
-    """Compute the loss by what is right to any order, and under every transform."""
-    formula, weight, sample_weight, ignore_index, reduction = options
-    return reference.robust_loss(
-        logits,
-        target,
-        formula,
-        weight=weight,
-        sample_weight=sample_weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-    )
-
-
-def differentiable_gradient(logits: Tensor, target: Tensor, options: Options, grad_output: Tensor) -> Tensor:
-    """Return a gradient that can be differentiated."""
-    (grad,) = torch.autograd.grad(by_reference(logits, target, options), logits, grad_output, create_graph=True)
-    return grad
 
 
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
@@ -271,7 +251,7 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     options = checks.plain(options)
     trained_weight = any(getattr(weight, "requires_grad", False) for weight in options[1:3])
     if torch.compiler.is_compiling() or trained_weight or _torch.transforming() or _torch.in_forward_mode():
-        return by_reference(logits, target, options)
+        return by_reference.loss(logits, target, options)
     checks.check(logits, target, *options)
     if logits.requires_grad and torch.is_grad_enabled():
         return _Loss.apply(logits, target, options)  # type: ignore[no-any-return,no-untyped-call]

@@ -8,11 +8,8 @@ import torch
 from torch import Tensor
 
 from . import checks, reference
-from .formulas import Formula
+from .by_reference import Options
 from .functional import robust_loss, row_stats
-
-# formula, weight, sample_weight, ignore_index, reduction
-Options = tuple[Formula, Tensor | None, Tensor | None, int, str]
 
 
 class TwoLabels(NamedTuple):

@@ -17,7 +17,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .. import _torch, devices, plain
-from ..plain import Coefficients, Options, Statistics
+from ..by_reference import Options
+from ..plain import Coefficients, Statistics
 from . import groups
 
 

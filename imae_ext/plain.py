@@ -17,6 +17,7 @@ tensor([[-1.9116,  0.9558,  0.9558]])
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -78,9 +79,14 @@ def statistics(buffer: Tensor, label: Tensor, dim: int, all_logits: bool, here: 
         put(0.0)
         total = buffer.sum(dim)
         put(-torch.inf)
-    sum_exp = buffer.exp_().sum(dim)
+    sum_exp = _exp_(buffer).sum(dim)
     z_y = z_y if own is None else z_y.masked_fill(~own, 0.0)
     return Statistics(largest.squeeze(dim), sum_exp, total, z_y.squeeze(dim))
+
+
+def _exp_(x: Tensor) -> Tensor:
+    """Write e to the power of x over x; on a CPU by exp2, for which torch needs a third of exp's time."""
+    return x.mul_(1 / math.log(2)).exp2_() if x.device.type == "cpu" else x.exp_()
 
 
 def rows(found: Statistics, C: int) -> Row:
@@ -148,6 +154,7 @@ class _Call:
 
     coefficients: Coefficients
     divisor: Tensor | None = None
+    all_live = False  # True: every row counts, and that is known without waiting for a device
 
     def __init__(self, logits: Tensor, target: Tensor, options: Options, out: Tensor | None = None) -> None:
         self.formula, *_, self.reduction = options
@@ -156,11 +163,12 @@ class _Call:
         compute = torch.float32 if logits.dtype.itemsize < 4 else logits.dtype
         known = self._count(target, options, compute)
         self.buffer = logits.to(compute, copy=True) if out is None or out.dtype != compute else out.copy_(logits)
-        look = target.device.type == "cpu" and _torch.has_values(target)  # which takes less time there than to write
-        if not look or not bool(self.live.all()):
+        look = target.device.type == "cpu" and _torch.has_values(target)  # cheap there; and a bad label was refused
+        self.all_live = look and bool(self.live.all())
+        if not self.all_live:
             self.buffer.masked_fill_(~self.live.unsqueeze(self.dim), 0.0)
         found = statistics(self.buffer, self.label, self.dim, all_logits=self.formula.needs_all_logits)
-        self.found = found._replace(z_y=found.z_y.masked_fill(~known, torch.nan))
+        self.found = found if look else found._replace(z_y=found.z_y.masked_fill(~known, torch.nan))
 
     def _count(self, target: Tensor, options: Options, compute: torch.dtype) -> Tensor:
         """Find which rows count, with what weight; return whether each label is a class."""
@@ -188,7 +196,7 @@ class _Call:
             row = rows(self.found, self.C)
             value = reference._value(self.formula, row)
         weight = torch.ones_like(value) if self.weight is None else self.weight
-        values = self._counted(value * weight)
+        values = self._counted(value if self.weight is None else value * weight)
         if self.reduction == "none":
             return values
         if self.reduction == "mean":
@@ -206,12 +214,13 @@ class _Call:
         assert a is not None and g_y is not None
         if b is None and not batch:
             return gradient(self.buffer, self.label, self.dim, Coefficients(a * by, None, g_y * by)).to(self.dtype)
-        grad, by = gradient(self.buffer, self.label, self.dim, Coefficients(a, b, g_y)), by.unsqueeze(self.dim)
+        grad = gradient(self.buffer, self.label, self.dim, Coefficients(a, b, g_y))
+        by = by.expand(self.label.shape).unsqueeze(self.dim)
         return (grad * by if batch else grad.mul_(by)).to(self.dtype)
 
     def _counted(self, x: Tensor) -> Tensor:
         """0 in the rows that do not count, whatever is there."""
-        return torch.where(self.live, x, 0.0)
+        return x if self.all_live else torch.where(self.live, x, 0.0)
 
 
 class _Loss(torch.autograd.Function):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -76,6 +77,9 @@ def _to_one_half(beta: float) -> float:
     return total
 
 
+_kept_to_one_half = lru_cache(maxsize=64)(_to_one_half)  # in float64: no number depends on whether it was kept
+
+
 def integrated(u: Tensor, beta: float, lambd: float) -> Tensor:
     """B(u) by quadrature: down to p = 1/2 an integral over r; below that over z = -log(2 p), in s = log1p(z).
 
@@ -94,8 +98,9 @@ def integrated(u: Tensor, beta: float, lambd: float) -> Tensor:
     fitted, least = u >= 0, 1e-300 if u.dtype is torch.float64 else 1e-30  # below it the integrand is its limit
     if lambd == 1:
         fewer = 8 if abs(beta) <= 24 else 16
-        near = _integral(per_r, torch.exp(logsigmoid(-u.abs())), least, fewer=fewer)
-        return torch.where(fitted, near, 2 * _to_one_half(beta) - near)
+        near = _integral(per_r, torch.sigmoid(-u.abs()), least, fewer=fewer)
+        half = _to_one_half(beta) if torch.compiler.is_compiling() else _kept_to_one_half(beta)
+        return torch.where(fitted, near, 2 * half - near)
     above = _integral(per_r, torch.where(fitted, torch.exp(logsigmoid(-u)), 0.5), least)
     z = torch.where(fitted, 0.0, -logsigmoid(u) - math.log(2))
     z_max = 40 / min(lambd, 1.0) if lambd > 0 else 40.0  # where p^lambd no longer matters
@@ -140,6 +145,8 @@ class _BoundedForwardMode(_Bounded):
 
 def _slope(ctx: Any) -> Tensor:
     (u,) = ctx.saved_tensors
+    if ctx.lambd == 1:  # a product of both, so that neither one's derivative cancels
+        return -torch.expm1(ctx.beta * (torch.sigmoid(u) * torch.sigmoid(-u)))
     exponent = ctx.beta * torch.exp(logsigmoid(-u))
     return -torch.expm1(exponent * torch.exp(ctx.lambd * logsigmoid(u)) if ctx.lambd > 0 else exponent)
 

@@ -29,8 +29,9 @@ from .formulas import Formula, unpack
 _op = torch.ops.imae_ext
 _forward = _op.forward.default
 _forward_backward = _op.forward_backward.default
-_eager_forward_backward = _torch.call_of(_forward_backward)  # which torch.compile cannot trace
-_forward_backward_out = _op.forward_backward_out.default
+# For eager calls alone: torch.compile cannot trace these.
+_eager_forward_backward = _torch.call_of(_forward_backward)
+_eager_forward_backward_out = _torch.call_of(_op.forward_backward_out.default)
 _forward_save = _op.forward_save.default
 _traced_forward_backward = _op.traced_forward_backward.default
 _traced_forward_save = _op.traced_forward_save.default
@@ -235,7 +236,8 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
 def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor | None) -> Pair:
     """Compute the loss and its gradient, into `out` if given, outside autograd."""
     *_, ignore_index, reduction = options = checks.plain(options)
-    if _compiling():  # what is refused while tracing can be said; later, it could not
+    compiling = _compiling()
+    if compiling:  # what is refused while tracing can be said; later, it could not
         checks.check(logits, target, *options)
         if out is not None:
             out_checks.check_out(logits, out)
@@ -249,13 +251,13 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
             grad = _backward(logits, target, *rows, torch.ones_like(value), ignore_index)
             return value, grad if out is None else out.copy_(grad)
         if out is None:
-            return cast(Pair, _forward_backward(*arguments))
+            return cast(Pair, (_forward_backward if compiling else _eager_forward_backward)(*arguments))
         if out.requires_grad:
             out_checks.check_out(logits, out)
-        if _compiling():  # a graph cannot be told whether out shares the logits' memory: then, too, this is right
+        if compiling:  # a graph cannot be told whether out shares the logits' memory: then, too, this is right
             value, grad = _forward_backward(*arguments)
             return value, out.copy_(grad)
-        value = _forward_backward_out(*arguments, out)
+        value = _eager_forward_backward_out(*arguments, out)
         increment_version(out)  # so that autograd notices if it had saved the buffer
         return value, out
     except REFUSALS:

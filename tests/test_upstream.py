@@ -111,7 +111,10 @@ def check(way, dtype, reduction, formula, value, *, shape=(9, 6), weighted=True,
     assert once[~out].isfinite().all()
     if way in OURS and value not in (0, 1):
         rounding = 2 * torch.finfo(dtype).eps
-        torch.testing.assert_close(got[~out], (once * value)[~out], rtol=rounding, atol=1e-6, equal_nan=True)
+        shown = ~out.unsqueeze(1).expand_as(once)
+        if value - value == 0:  # times what is finite, a subnormal gradient shows the digits that it has lost
+            shown = shown & (once.abs() >= torch.finfo(dtype).smallest_normal)
+        torch.testing.assert_close(got[shown], (once * value)[shown], rtol=rounding, atol=1e-6, equal_nan=True)
     elif value - value == 0:
         torch.testing.assert_close(got[~out], (once * value)[~out], rtol=2e-2, atol=1e-5)
     else:

@@ -70,8 +70,9 @@ IMAE_INLINE void gather_amounts(S* to, const Binary& b, int64_t first, int64_t c
 // Of elements [first, end): how many are not to be left out.
 template <class L>
 IMAE_INLINE int64_t count_kept(const L* from, const Binary& b, int64_t first, int64_t end) {
-  using Ls = typename VectorOf<L, 64 / sizeof(L)>::type;
-  constexpr int64_t kOnes = 64 / sizeof(L), kSome = 127 * kOnes;  // as many as the lanes of a vector can count
+  constexpr int64_t kOnes = IMAE_VECTOR_BYTES / sizeof(L);
+  constexpr int64_t kSome = 127 * kOnes;  // as many as the lanes of a vector can count
+  using Ls = typename VectorOf<L, kOnes>::type;
   const auto ignored = static_cast<L>(b.ignore_index);
   int64_t left_out = 0;
   for (int64_t i = first; i < end;) {

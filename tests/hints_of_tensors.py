@@ -33,8 +33,22 @@ from imae_ext import (
     value_and_grad,
 )
 
+
+def in_inference() -> torch.Tensor:
+    """Make a target that autograd may not keep."""
+    with torch.inference_mode():
+        return target.clone()
+
+
 OF_TENSORS = {
     # other tensors
+    "made_in_inference": Hint(
+        lambda: cce_loss(logits.clone().requires_grad_(), in_inference()),
+        "pass target.clone()",
+        lambda: cce_loss(logits.clone().requires_grad_(), in_inference().clone()).detach(),
+        ce,
+        RuntimeError,
+    ),
     "swapped": Hint(
         lambda: cce_loss(target, logits),
         "the logits come first, then the target",

@@ -160,7 +160,7 @@ def test_a_model_that_is_sure_of_nothing_is_judged_by_its_own_measure(scale: flo
     assert 20 < found.suspected.sum() < 250 and found.cutoff == "confident"
     assert set(found.indices) == set(np.flatnonzero(expected)) and (np.diff(found.p[found.indices]) >= 0).all()
     assert found.how.startswith(
-        f"suspected: {expected.sum()} of 300 labels, as many as where another class is as probable"
+        f"suspected: {expected.sum()} of 300 labels, counted where another class is as probable"
     )
     with_ignored = imae_ext.label_errors(torch.cat([z, z]), torch.cat([target, torch.full((300,), -100)]))
     np.testing.assert_array_equal(with_ignored.suspected, np.concatenate([expected, np.zeros(300, dtype=bool)]))

@@ -14,7 +14,7 @@
 >>> found.indices
 array([1])
 >>> print(found.how)
-suspected: 1 of 3 labels, those where another class is as probable as it usually is where it is given, or surer than 0.8
+suspected: 1 of 3 labels, counted where another class is as probable as for its own labels, or surer than 0.8
 """
 
 from .finding import find_label_errors

@@ -178,8 +178,8 @@ def label_errors(
         return found
     suspected = _counted(outputs, classes.numpy(), p, live, bool(probabilities))
     how = (
-        f"suspected: {int(suspected.sum())} of {int(live.sum())} labels, as many as where another class is as probable "
-        "as it usually is where it is given, or surer than 0.8; those that another class exceeds by most"
+        f"suspected: {int(suspected.sum())} of {int(live.sum())} labels, counted where another class is as probable as "
+        "for its own labels, or surer than 0.8"
     )
     return replace(found, suspected=suspected, cutoff=cutoff, how=how)
 

@@ -257,11 +257,12 @@ def _confident(
     true, log_sum = np.empty(len(classes), dtype=np.int64), np.zeros(len(classes))
     for part in _parts(outputs):
         z = outputs[part].double()
-        believed = (z if probabilities else z.softmax(1)).cpu().numpy()
+        if not probabilities:
+            whole = z.logsumexp(1, keepdim=True)
+            z, log_sum[part] = (z - whole).exp(), whole.squeeze(1).cpu().numpy()
+        believed = z.cpu().numpy()
         believed = np.where(believed >= usual, believed, -1.0)
         true[part] = np.where(believed.max(axis=1) >= 0, believed.argmax(axis=1), -1)
-        if not probabilities:
-            log_sum[part] = z.logsumexp(1).cpu().numpy()
     return true, log_sum
 
 

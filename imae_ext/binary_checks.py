@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from . import _torch, hints
-from .checks import FLOATS, check_options, expect_device, expect_floating, expect_logits, expect_tensor
+from .checks import (
+    FLOATS,
+    INTEGERS,
+    check_options,
+    expect_device,
+    expect_floating,
+    expect_logits,
+    expect_tensor,
+    not_ignored,
+)
 
 
 def check_float(name: str, weight: object) -> None:
@@ -36,7 +45,7 @@ def check_binary(logits: object, target: object, options: tuple[Any, ...]) -> No
         expect_tensor(name, value)
     assert isinstance(logits, Tensor) and isinstance(target, Tensor)
     expect_logits(logits, target)
-    if target.dtype not in (*FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+    if target.dtype not in (*FLOATS, *INTEGERS, torch.bool):
         raise TypeError(f"imae_ext: expected target of bool, integers or floats, got {target.dtype}")
     if target.shape != logits.shape:
         raise ValueError(
@@ -74,7 +83,7 @@ def check_amounts(target: Tensor, ignore_index: int) -> None:
     if target.dtype is torch.bool:
         return
     t = target.reshape(-1)
-    wrong = ~((t >= 0) & (t <= 1)) & (t != ignore_index)
+    wrong = ~((t >= 0) & (t <= 1)) & not_ignored(t, ignore_index)
     if bool(wrong.any()):
         at = int(wrong.int().argmax())
         raise ValueError(

@@ -19,6 +19,7 @@ from .formulas import Formula
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2, "normalized": 3}
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def check_options(formula: object, reduction: object, ignore_index: object = -100) -> None:
@@ -36,8 +37,7 @@ def check_options(formula: object, reduction: object, ignore_index: object = -10
 
 def as_label(ignore_index: object) -> int:
     """Return ignore_index as an int: of an integer of any kind, also of a tensor that holds one, but of no other."""
-    integers = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-    scalar = isinstance(ignore_index, Tensor) and ignore_index.dim() == 0 and ignore_index.dtype in integers
+    scalar = isinstance(ignore_index, Tensor) and ignore_index.dim() == 0 and ignore_index.dtype in INTEGERS
     whole = isinstance(ignore_index, (Integral, torch.SymInt)) and not isinstance(ignore_index, bool)
     if not (scalar or whole):
         raise TypeError(f"imae_ext: expected ignore_index to be an int, got {ignore_index!r}")
@@ -48,9 +48,11 @@ def as_label(ignore_index: object) -> int:
 
 
 def not_ignored(target: Tensor, ignore_index: int) -> Tensor:
-    """Whether each label is another than `ignore_index`, which int32 labels may not be able to hold."""
-    if target.dtype is torch.int32 and not -(2**31) <= ignore_index < 2**31:
-        return torch.ones_like(target, dtype=torch.bool)
+    """Whether each label is another than `ignore_index`, which its integers may not be able to hold."""
+    if target.dtype in INTEGERS:
+        holds = torch.iinfo(target.dtype)
+        if not holds.min <= ignore_index <= holds.max:
+            return torch.ones_like(target, dtype=torch.bool)
     return target != ignore_index
 
 
@@ -201,7 +203,7 @@ def check_soft(
     check_tensors(logits, labels, weight, sample_weight)
 
 
-def check_labels(logits: Tensor, target: Tensor, ignore_index: int) -> None:
+def check_labels(logits: Tensor, target: Tensor, ignore_index: int, name: str = "target") -> None:
     """Check that every label is a class or ignored. Reads the target, so on a GPU it waits for it."""
     C = logits.shape[min(1, logits.dim() - 1)]
     labels = target.reshape(-1)
@@ -210,7 +212,7 @@ def check_labels(logits: Tensor, target: Tensor, ignore_index: int) -> None:
         row = int(wrong.int().argmax())
         raise IndexError(
             f"imae_ext: expected labels in [0, {C}) or ignore_index={ignore_index}, "
-            f"got {int(labels[row])} at row {row} of target{hints.label_out_of_range(logits)}"
+            f"got {int(labels[row])} at row {row} of {name}{hints.label_out_of_range(logits)}"
         )
 
 

@@ -97,6 +97,11 @@ def _check(
         raise ValueError(f"imae_ext: expected weight on {nll.device}, where nll is, got {weight.device}")
 
 
+def _are_classes(labels: Tensor, weight: Tensor | None) -> Tensor:
+    """Whether each label is a class, as far as anybody knows how many there are."""
+    return labels >= 0 if weight is None else (labels >= 0) & (labels < len(weight))
+
+
 def _check_numbers(nll: Tensor, target: Tensor | None, weight: Tensor | None, live: Tensor, ignore_index: int) -> None:
     """Check what takes a look at the numbers."""
     if bool(((nll < ROUNDING) & live).any()):
@@ -105,10 +110,9 @@ def _check_numbers(nll: Tensor, target: Tensor | None, weight: Tensor | None, li
         )
     if target is None:
         return
-    C = 2**62 if weight is None else len(weight)
-    wrong = ((target < 0) | (target >= C)) & live
+    wrong = ~_are_classes(target, weight) & live
     if bool(wrong.any()):
-        classes = "0 or more" if weight is None else f"in [0, {C})"
+        classes = "0 or more" if weight is None else f"in [0, {len(weight)})"
         raise IndexError(
             f"imae_ext: expected labels {classes} or ignore_index={ignore_index}, got {int(target[wrong].min())}"
         )
@@ -199,7 +203,7 @@ def robust_loss_from_nll(
     x = torch.where(live, nll.reshape(-1).to(dtype), 1.0)
     if weight is not None or sample_weight is not None:  # a derivative by a weight of 0 still sees the row
         x = torch.where(w != 0, x, x.detach())
-    known = (x >= ROUNDING) & ((flat >= 0) & (flat < (2**31 if weight is None else len(weight))) | ~live)
+    known = (x >= ROUNDING) & (_are_classes(flat, weight) | ~live)
     x = (x - torch.where(x < 0, x, 0.0).detach()) * torch.where(known, 1.0, torch.nan).to(dtype)
     values = torch.where(live, _weighted(_value(formula, x), w), 0.0)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import checks, hints
+from . import checks, hints, two_labels
 from .head import Head
 from .head_targets import Inputs
 
@@ -35,13 +35,8 @@ def _check_head(inputs: Inputs) -> None:
     if bias is not None:
         named["linear_bias"] = bias
     for name, value in named.items():
-        if not isinstance(value, Tensor):
-            hint = hints.not_a_tensor(name, value)
-            raise TypeError(f"imae_ext: expected {name} to be a Tensor, got {type(value).__name__}{hint}")
-        if value.layout is not torch.strided:
-            raise TypeError(f"imae_ext: expected {name} to be dense, got {value.layout}; pass {name}.to_dense()")
-        if type(value).__name__ == "DTensor":
-            raise TypeError(f"imae_ext: expected {name} to be a plain Tensor, got a DTensor; pass {name}.full_tensor()")
+        checks.expect_tensor(name, value)
+        checks.expect_dense(name, value)
     if x.dtype not in checks.FLOATS:
         hint = "; the hidden states come first" if head.dtype in checks.FLOATS else ""
         raise TypeError(f"imae_ext: expected input of dtype float64, float32, float16 or bfloat16, got {x.dtype}{hint}")
@@ -120,26 +115,15 @@ def _check_two(inputs: Inputs) -> None:
         raise ValueError("imae_ext: expected other and lam with class labels, got probabilities as target")
     if other is None or lam is None:
         raise ValueError("imae_ext: expected other, second labels, and lam, the amount of the first ones, together")
-    if not isinstance(other, Tensor) or other.dtype not in _INTEGERS:
-        got = other.dtype if isinstance(other, Tensor) else type(other).__name__
-        raise TypeError(f"imae_ext: expected other to be class labels of int64 or int32, got {got}")
-    if other.shape != target.shape:
-        raise ValueError(f"imae_ext: expected other of shape {tuple(target.shape)}, got {tuple(other.shape)}")
+    two_labels.check_other(other, target)
 
 
 def amount(name: str, value: object, x: Tensor, target: object) -> Tensor | None:
-    """Return a number or a tensor of the rows as one of the rows, for `lam` and `other_lam`."""
+    """Return `lam` or `other_lam` as a tensor of the rows."""
     if value is None or not isinstance(target, Tensor) or not isinstance(x, Tensor):
         return None  # which check() refuses
     dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
-    if isinstance(value, Real) and not isinstance(value, bool):
-        return torch.full(target.shape, float(value), dtype=dtype, device=target.device)
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise TypeError(f"imae_ext: expected {name} to be a number or a floating Tensor, got {got}")
-    if value.dim() > 0 and value.shape != target.shape:
-        raise ValueError(f"imae_ext: expected {name} of shape {tuple(target.shape)}, got {tuple(value.shape)}")
-    return value.to(dtype).expand(target.shape)
+    return two_labels.amount(name, value, target, dtype).expand(target.shape)
 
 
 def _check_devices(inputs: Inputs) -> None:

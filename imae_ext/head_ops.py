@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import _torch, checks, reference, soft
+from . import _torch, checks, reference, soft, two_labels
 from .formulas import unpack
 from .head import Call, Gradients, Head, Wanted, finish
 from .head_targets import Inputs, rows_of
@@ -148,11 +148,10 @@ def check_labels(inputs: Inputs, ignore_index: int) -> None:
     like_logits = torch.empty((1, len(inputs.head)), device="meta")
     if inputs.target.is_floating_point():
         return
-    checks.check_labels(like_logits, inputs.target, ignore_index)
-    if inputs.other is not None:
-        counts = checks.not_ignored(inputs.target, ignore_index)
-        other = torch.where(counts, inputs.other.to(inputs.target.dtype), inputs.target)
-        checks.check_labels(like_logits, other, ignore_index)
+    if inputs.other is None:
+        checks.check_labels(like_logits, inputs.target, ignore_index)
+    else:
+        two_labels.check_values(like_logits, inputs.target, inputs.other, ignore_index)
 
 
 def _linear_loss_backward(*arguments: Any) -> tuple[Tensor, ...]:

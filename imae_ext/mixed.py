@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from . import _torch, checks, devices
+from . import checks, devices, hints, two_labels
 from ._extension import compiled
 from ._signature import explained
 from .by_reference import Options
@@ -83,11 +82,7 @@ def mixed_loss(
         return dtensor.mixed(mixed_loss, _divisor, logits, (target, other, lam, other_lam), given)
     checks.check_options(formula, reduction, ignore_index)
     checks.check_tensors(logits, target, weight, sample_weight)
-    if not isinstance(other, Tensor) or other.dtype not in (torch.int64, torch.int32):
-        got = other.dtype if isinstance(other, Tensor) else type(other).__name__
-        raise TypeError(f"imae_ext: expected other to be class labels of int64 or int32, got {got}")
-    if other.shape != target.shape:
-        raise ValueError(f"imae_ext: expected other of shape {tuple(target.shape)}, got {tuple(other.shape)}")
+    two_labels.check_other(other, target)
     if type(ignore_index) is not int:
         ignore_index = checks.as_label(ignore_index)
     labels = _labels(logits, target, other, lam, other_lam)
@@ -98,7 +93,8 @@ def mixed_loss(
 
     if group is None:
         return call(weight, reduction)
-    _check_labels(logits, target, other, ignore_index)
+    if hints.values_at_hand(target):  # before other processes wait for this one
+        two_labels.check_values(logits, target, other, ignore_index)
     C = logits.shape[min(1, logits.dim() - 1)]
     weights = weight is not None, sample_weight is not None
     said = Said("mixed_loss", formula, logits.dtype, reduction, ignore_index, -1, C, 0.0, *weights)
@@ -114,25 +110,5 @@ def _divisor(logits: Tensor, given: tuple[Any, ...], options: Options) -> Tensor
 def _labels(logits: Tensor, target: Tensor, other: Tensor, lam: Any, other_lam: Any) -> TwoLabels:
     """Make tensors of the amounts that are numbers."""
     dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
-    second = None if other_lam is None else _amount("other_lam", other_lam, target, dtype)
-    return TwoLabels(target, other, _amount("lam", lam, target, dtype), second)
-
-
-def _check_labels(logits: Tensor, target: Tensor, other: Tensor, ignore_index: int) -> None:
-    """Refuse wrong labels before other processes wait for this one."""
-    if target.device.type == "cpu" and _torch.has_values(target):
-        checks.check_labels(logits, target, ignore_index)
-        live = checks.not_ignored(target, ignore_index)
-        checks.check_labels(logits, torch.where(live, other.to(target.dtype), target), ignore_index)
-
-
-def _amount(name: str, value: float | Tensor, target: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a number as a tensor of no dimension, and a tensor of the rows or of no dimension as it is."""
-    if type(value) is float or (isinstance(value, Real) and not isinstance(value, bool)):
-        return torch.full((), float(value), dtype=dtype, device=target.device)
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise TypeError(f"imae_ext: expected {name} to be a number or a floating Tensor, got {got}")
-    if value.dim() > 0 and value.shape != target.shape:
-        raise ValueError(f"imae_ext: expected {name} of shape {tuple(target.shape)}, got {tuple(value.shape)}")
-    return value.to(dtype)
+    second = None if other_lam is None else two_labels.amount("other_lam", other_lam, target, dtype)
+    return TwoLabels(target, other, two_labels.amount("lam", lam, target, dtype), second)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import checks, one_pass
+from . import checks, one_pass, two_labels
 from .by_reference import Options
 from .formulas import unpack
 from .ops import needs_reference
@@ -32,8 +32,7 @@ def loss(logits: Tensor, labels: TwoLabels, options: Options) -> Tensor:
     if logits.is_meta or needs_reference(*amounts, weight, sample_weight):
         return in_two_sweeps(logits, labels, options)
     if not logits.is_cpu and checks.may_look_at(target):  # on a CPU, the kernel looks
-        checks.check_labels(logits, target, ignore_index)
-        checks.check_labels(logits, torch.where(target == ignore_index, target, other), ignore_index)
+        two_labels.check_values(logits, target, other, ignore_index)
     inputs: tuple[Any, ...] = (*labels, formula.packed, weight, sample_weight, ignore_index)
     rows = logits
     if logits.dim() != 2:
@@ -47,8 +46,7 @@ def loss(logits: Tensor, labels: TwoLabels, options: Options) -> Tensor:
     try:
         value = one_pass.loss(_KERNEL, rows, inputs, reduction)
     except RuntimeError:
-        checks.check_labels(logits, target, ignore_index)
-        checks.check_labels(logits, other, ignore_index)
+        two_labels.check_values(logits, target, other, ignore_index)
         torch.empty_like(logits)  # torch's own error if there is no memory for the gradient
         raise
     return value.reshape(target.shape) if reduction == "none" else value

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .checks import check_options, check_weight
+from .checks import check_options, check_weight, not_ignored
 from .distributed import groups
 from .formulas import Formula
 from .functional import robust_loss
@@ -143,9 +143,11 @@ class TrainerLoss:
             )
         labels = labels.to(logits.device)
         if self.shift:
+            if labels.dtype is torch.int32:  # which may not be able to hold ignore_index
+                labels = labels.long()
             labels = torch.nn.functional.pad(labels, (0, 1), value=self.ignore_index)[..., 1:]
         classes_second = logits if logits.ndim < 3 else logits.movedim(-1, 1)
-        own = labels.ne(self.ignore_index).sum()
+        own = not_ignored(labels, self.ignore_index).sum()
         if self.group is None or num_items_in_batch is not None:
             number = own if num_items_in_batch is None else num_items_in_batch
             return self._sum(classes_second, labels, self._weight_over(number, logits))

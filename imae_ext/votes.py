@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
 from ._signature import explained
+from .checks import not_ignored
 
 
 @explained
@@ -25,7 +28,7 @@ def vote_shares(votes: Tensor, num_classes: int, *, missing: int = -1, dtype: to
       ``(N, C)``; each row with a vote sums to 1.
 
     Raises:
-      TypeError: votes of another type or dtype.
+      TypeError: votes of another type or dtype; a dtype that is not floating.
       ValueError: votes of another shape, or no class.
       IndexError: on a CPU, a label that is neither a class nor ``missing``. (On a GPU its row is NaN.)
 
@@ -40,9 +43,11 @@ def vote_shares(votes: Tensor, num_classes: int, *, missing: int = -1, dtype: to
         raise TypeError(f"imae_ext: expected votes of dtype int64 or int32, got {got}")
     if votes.dim() != 2:
         raise ValueError(f"imae_ext: expected votes of shape (N, A), got {tuple(votes.shape)}")
-    if num_classes < 1:
-        raise ValueError(f"imae_ext: expected 1 class or more, got {num_classes}")
-    given = votes != missing
+    if not isinstance(num_classes, Integral) or num_classes < 1:
+        raise ValueError(f"imae_ext: expected num_classes to be a number of classes, got {num_classes!r}")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"imae_ext: expected dtype to be a floating one, got {dtype!r}")
+    given = not_ignored(votes, missing)
     wrong = given & ((votes < 0) | (votes >= num_classes))
     if votes.device.type == "cpu" and bool(wrong.any()):
         row, annotator = wrong.nonzero()[0].tolist()

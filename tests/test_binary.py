@@ -134,15 +134,20 @@ def test_targets_of_every_type(kind, loss_of):
     if kind is torch.bool:  # 1 as an index to ignore is no target of a bool
         assert torch.equal(gradient(loss_of, x, hard, IMAE(4.0), ignore_index=1)[1], wanted[1])
         return
+    if not kind.is_floating_point and kind is not torch.int64:  # cut to the target's bits, it would be 1
+        too_far = 1 + 2 ** torch.iinfo(kind).bits
+        assert torch.equal(gradient(loss_of, x, hard, IMAE(4.0), ignore_index=too_far)[1], wanted[1])
     hard[3, 2] = ignored
     grad = gradient(loss_of, x, hard, IMAE(4.0), ignore_index=ignored)[1]
     assert grad[3, 2] == 0 and torch.allclose(grad * 160 / 161, torch.where(grad == 0, 0, wanted[1]), atol=1e-7)
 
 
-@pytest.mark.parametrize("wrong", (2, -1, 1.5, -0.25, NAN, INF, -100.5))
+@pytest.mark.parametrize("wrong", (2, -1, 1.5, -0.25, NAN, INF, -100.5, 156))
 def test_targets_beyond_0_and_1_are_refused(wrong):
     x, t = problem()
     kinds = (torch.float32, torch.float64) if isinstance(wrong, float) else (torch.float32, torch.int64, torch.int8)
+    if wrong == 156:  # -100 in 8 bits
+        kinds = (torch.uint8,)
     for kind in kinds:
         bad = (t > 0.5).to(kind)
         bad[2, 3] = wrong

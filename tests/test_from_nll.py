@@ -145,6 +145,14 @@ def test_rows_that_do_not_count_stay_0(spec, upstream):
     assert loss.isnan() and (torch.autograd.grad(loss, nll)[0] == 0).all()
 
 
+@pytest.mark.parametrize("weight", (None, torch.tensor([0.5, 2.0, 1.0])), ids=("plain", "weighted"))
+def test_labels_of_32_bits(weight):
+    nll, target = torch.tensor([0.5, 1.0, 2.0]), torch.tensor([0, 2, -100])
+    wanted = derivative(nll, GCE(0.7), target=target, weight=weight)
+    got = derivative(nll, GCE(0.7), target=target.int(), weight=weight)
+    assert wanted[0].isfinite() and all(map(torch.equal, got, wanted))
+
+
 @by_formula
 def test_gradcheck(spec):
     nll = torch.tensor([0.02, 0.4, 0.7, 2.0, 5.0], dtype=torch.float64, requires_grad=True)

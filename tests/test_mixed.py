@@ -142,5 +142,6 @@ def test_bad_arguments_are_refused():
     ):
         with pytest.raises(error, match=f"imae_ext: expected {says}"):
             mixed_loss(z, *arguments, CCE())
-    with pytest.raises(IndexError, match="expected labels in"):
-        mixed_loss(z, a, b + 6, 0.3, CCE())
+    a[0], b[0], b[1] = -100, 8, 9  # of a row that does not count, and of one that does
+    with pytest.raises(IndexError, match=r"expected labels in .* got 9 at row 1 of other"):
+        mixed_loss(z, a, b, 0.3, CCE())

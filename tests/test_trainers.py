@@ -108,6 +108,10 @@ def test_another_ignore_index():
     wanted = causal_lm_loss(FORMULA)({"logits": logits}, labels)
     labels[labels == -100] = -1
     assert torch.equal(causal_lm_loss(FORMULA, ignore_index=-1)({"logits": logits}, labels), wanted)
+    every = labels.clamp(min=0)
+    for compute in (causal_lm_loss, classification_loss):  # one that labels of 32 bits cannot hold: cut, it would be 0
+        found = [compute(FORMULA, ignore_index=2**32)(logits, kind) for kind in (every, every.int())]
+        assert torch.equal(*found)
 
 
 def test_pickled():

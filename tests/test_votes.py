@@ -20,6 +20,8 @@ def test_shares_are_counted(kind, missing):
         labels = [label for label in row if label != missing]
         assert share == pytest.approx([labels.count(k) / max(1, len(labels)) for k in range(4)])
     assert (got[7] == 0).all()
+    labels = torch.zeros(2, 3, dtype=torch.int32)
+    assert (vote_shares(labels, 4, missing=2**32)[:, 0] == 1).all()  # which labels of 32 bits cannot hold
 
 
 def test_a_loss_of_shares_is_the_mean_of_the_annotators_losses():
@@ -42,8 +44,11 @@ def test_bad_votes_are_refused():
     ):
         with pytest.raises(error, match=f"imae_ext: expected {says}"):
             vote_shares(wrong, 4)
-    with pytest.raises(ValueError, match="expected 1 class or more"):
-        vote_shares(votes, 0)
+    for classes in (0, 2.5):
+        with pytest.raises(ValueError, match="expected num_classes to be a number of classes"):
+            vote_shares(votes, classes)
+    with pytest.raises(TypeError, match=r"expected dtype to be a floating one, got torch.int64"):
+        vote_shares(votes, 4, dtype=torch.int64)
     votes[2, 1] = 4
     with pytest.raises(IndexError, match=r"got 4 at row 2, annotator 1"):
         vote_shares(votes, 4)

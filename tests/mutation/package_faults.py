@@ -55,6 +55,27 @@ PACKAGE = (
         ("test_from_nll.py",),
     ),
     Fault(
+        "imae_ext/from_nll.py",
+        "labels >= 0 if weight is None",
+        "(labels >= 0) & (labels < 2**62) if weight is None",
+        "labels of 32 bits are compared with what they cannot hold",
+        ("test_from_nll.py",),
+    ),
+    Fault(
+        "imae_ext/checks.py",
+        "if not holds.min <= ignore_index <= holds.max:",
+        "if target.dtype is torch.int32 and not holds.min <= ignore_index <= holds.max:",
+        "an index to ignore is cut to the bits of a binary target",
+        ("test_binary.py",),
+    ),
+    Fault(
+        "imae_ext/two_labels.py",
+        "torch.where(counts, other.to(target.dtype), target)",
+        "other",
+        "the second label of a row that does not count is looked at",
+        ("test_mixed.py", "test_linear_targets.py"),
+    ),
+    Fault(
         "imae_ext/ops.py",
         "increment_version(out)",
         "pass",

@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -91,6 +91,21 @@ def wanted_of(case: Case, inputs: tuple, upstream: torch.Tensor | None) -> Expec
     return expected(case.formula, logits, target, weight=weight, reduction=case.reduction, grad_output=above)
 
 
+def in_every_order(
+    kernels: Kernels, compute: Callable[[], dict[str, torch.Tensor]], machines: Sequence[Machine] = ORDERS
+) -> dict[str, torch.Tensor]:
+    """Return what is computed, whose bits must be the same whichever thread runs first."""
+    results = []
+    for machine in machines:
+        kernels.machine = machine
+        results.append(compute())
+    for other in results[1:]:
+        for name, value in results[0].items():
+            same = (value == other[name]) | (value.isnan() & other[name].isnan())
+            assert same.all(), f"{name} depends on the order of threads"
+    return results[0]
+
+
 def check(
     kernels: Kernels,
     case: Case,
@@ -105,14 +120,7 @@ def check(
     wanted = wanted_of(case, inputs, upstream)
     for name in tiers:
         with tier(name):
-            results = []
-            for machine in machines:
-                kernels.machine = machine
-                results.append(run(kernels, case, inputs, upstream))
-        loss = results[0]["loss"].reshape(-1) if case.reduction == "none" else results[0]["loss"]
+            made = in_every_order(kernels, lambda: run(kernels, case, inputs, upstream), machines)
+        loss = made["loss"].reshape(-1) if case.reduction == "none" else made["loss"]
         assert_within(loss, wanted.loss, wanted.loss_allowed, f"loss, tier {name}")
-        assert_within(rows(results[0]["grad"]), wanted.grad, wanted.grad_allowed, f"gradient, tier {name}")
-        for other in results[1:]:
-            for key, value in results[0].items():
-                same = (value == other[key]) | (value.isnan() & other[key].isnan())
-                assert same.all(), f"{key}, tier {name}: depends on the order of threads"
+        assert_within(rows(made["grad"]), wanted.grad, wanted.grad_allowed, f"gradient, tier {name}")

@@ -48,8 +48,9 @@ def test_more_terms_than_one_pass_takes():
 
 @pytest.mark.parametrize("factor", (math.nan, math.inf))
 def test_factor_that_is_not_finite(factor):
-    with pytest.raises(ValueError, match=r"^imae_ext: "):
-        factor * imae_ext.CCE()
+    for use in (lambda: factor * imae_ext.CCE(), lambda: imae_ext.CCE() / factor):  # 1 / inf would be a loss of 0
+        with pytest.raises(ValueError, match=r"^imae_ext: .* a finite number for a coefficient"):
+            use()
 
 
 def test_parameter_that_only_equals_one_seen_before():

@@ -95,13 +95,13 @@ def test_shapes(spec, robust_loss):
 @by_dtype
 @by_formula
 def test_all_rows_ignored(spec, dtype, robust_loss):
-    """Mean NaN, sum 0, gradient exactly 0."""
+    """Means NaN, sum 0, gradient exactly 0."""
     logits, _ = batch(dtype=dtype)
     ignore_index = (-100, 2, -1, 255)[FORMULAS.index(spec) % 4]
     target = torch.full((8,), ignore_index)
-    for reduction in ("none", "sum", "mean"):
+    for reduction in ("none", "sum", "mean", "normalized") if spec.margin else ("none", "sum", "mean"):
         loss, grad = gradient(robust_loss, logits, target, spec.build(), reduction=reduction, ignore_index=ignore_index)
-        assert loss.isnan() if reduction == "mean" else (loss == 0).all()
+        assert loss.isnan() if reduction in ("mean", "normalized") else (loss == 0).all()
         assert torch.equal(grad, torch.zeros_like(logits))
         value, grad = imae_ext.value_and_grad(
             logits, target, spec.build(), reduction=reduction, ignore_index=ignore_index

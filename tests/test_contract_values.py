@@ -110,7 +110,9 @@ def test_any_nan_among_the_weights_stays_nan(dtype, C, robust_loss):
     for bits in (0x7FFFFFFF, -1, 0x7FC00000):
         weight = torch.ones(C)
         weight[target[11]] = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
-        grad = gradient(robust_loss, logits, target, imae_ext.CCE(), weight=weight, reduction="none")[1]
+        loss, grad = gradient(robust_loss, logits, target, imae_ext.CCE(), weight=weight, reduction="none")
+        assert torch.equal(loss.isnan(), target == target[11])
+        assert robust_loss(logits, target, imae_ext.CCE(), weight=weight).isnan()
         assert torch.equal(grad.isnan().all(1), target == target[11])
         assert torch.equal(grad.isnan().any(1), target == target[11])
 

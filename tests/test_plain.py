@@ -71,21 +71,6 @@ def test_rows_that_do_not_count_are_zero_whatever_comes_from_above(spec, upstrea
             assert torch.equal(grad[~dead].nan_to_num(nan=5), (by_one[~dead] * upstream).nan_to_num(nan=5))
 
 
-@by_reduction
-def test_only_ignored_rows(reduction):
-    logits, target = batch()
-    loss, grad = gradient(plain_loss, logits, torch.full_like(target, -100), FORMULA, reduction=reduction)
-    assert grad.eq(0).all() and (loss.isnan() if reduction in ("mean", "normalized") else loss.eq(0).all())
-
-
-def test_a_weight_of_nan_is_seen():
-    logits, target = torch.randn(3, 3), torch.arange(3)
-    weight = torch.tensor([1.0, math.nan, 1.0])
-    values = plain_loss(logits, target, FORMULA, weight=weight, reduction="none")
-    assert values.isnan().tolist() == [False, True, False]
-    assert plain_loss(logits, target, FORMULA, weight=weight).isnan()
-
-
 @by_dtype
 @by_reduction
 def test_half_precision_is_computed_in_float32(reduction, dtype):
@@ -115,18 +100,6 @@ def test_backward_twice_and_checkpointing(reduction):
 
     checkpoint(call, recomputed, use_reentrant=False).backward()
     assert torch.equal(recomputed.grad, kept) and len(calls) == 2  # the buffer was not kept meanwhile
-
-
-@by_reduction
-def test_batched_grad_outputs(reduction):
-    logits, target = batch(dtype=torch.float64)
-    leaf = logits.clone().requires_grad_()
-    loss = plain_loss(leaf, target, FORMULA, reduction=reduction)
-    (wanted,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
-    factors = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-    upstream = torch.stack([torch.full_like(loss, float(f)) for f in factors])
-    (got,) = torch.autograd.grad(loss, leaf, upstream, is_grads_batched=True)
-    assert torch.allclose(got, factors.view(3, 1, 1) * wanted, **EXACT)
 
 
 @by_formula

@@ -12,7 +12,7 @@ from cases import FORMULAS, Case
 from expected import assert_within, expected, rows
 
 import imae_ext
-from imae_ext import functional, reference
+from imae_ext import devices, reference
 
 LAYOUTS = ("contiguous", "transposed", "padded", "sequence", "spatial", "channels_last", "vector")
 INF, NAN = math.inf, math.nan
@@ -148,7 +148,12 @@ def test_every_way_to_call_gives_the_same(reduction, monkeypatch):
         imae_ext.value_and_grad(logits, target, FORMULA, sample_weight=sample_weight, **options)[1],
     ):
         assert torch.allclose(grad, wanted[1], rtol=1e-11, atol=1e-14)
-    monkeypatch.setattr(functional, "compiled", None)  # without the extension
+    smoothed = {"sample_weight": sample_weight, "label_smoothing": 0.1, **options}
+    through_autograd = gradient(imae_ext.robust_loss, logits, target, FORMULA, **smoothed)
+    loss, grad = imae_ext.value_and_grad(logits, target, FORMULA, **smoothed)
+    assert torch.allclose(loss, through_autograd[0]) and torch.allclose(grad, through_autograd[1])
+    monkeypatch.setattr(devices, "_SERVED", frozenset())  # without kernels
+    assert devices.path_of("cpu") == devices.PLAIN
     loss, grad = imae_ext.value_and_grad(logits, target, FORMULA, sample_weight=sample_weight, **options)
     assert torch.allclose(loss, wanted[0]) and torch.allclose(grad, wanted[1])
     assert torch.allclose(module(logits, target, sample_weight=sample_weight), wanted[0])

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import statistics_cases
 import torch
-from emulated import DTYPES, FORCED, ORDERS, emulated, tier
+from emulated import DTYPES, FORCED, ORDERS, emulated, in_every_order, tier
 from statistics_cases import ALL
 
 import imae_ext
@@ -22,14 +22,7 @@ TIERS = ("tile", *FORCED)
 def row_stats(logits, target, formula=None, machines=ORDERS, **asked) -> RowStats:
     """As imae_ext.row_stats; the same bits in every order of threads."""
     kernels, packed = emulated(), tuple((formula or imae_ext.CCE()).packed)
-    results = []
-    for machine in machines:
-        kernels.machine = machine
-        results.append(kernels.describe(logits, target, packed, *asked))
-    for other in results[1:]:
-        for name, value in results[0].items():
-            assert torch.equal(value.nan_to_num(7.0), other[name].nan_to_num(7.0)), f"{name} depends on the order"
-    return RowStats(**results[0])
+    return RowStats(**in_every_order(kernels, lambda: kernels.describe(logits, target, packed, *asked), machines))
 
 
 @pytest.mark.parametrize("name", TIERS)

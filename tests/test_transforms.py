@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from calls import FORMULA, REDUCTIONS, batch, by_formula, by_reduction, gradient
+from calls import FORMULA, REDUCTIONS, batch, by_formula, by_reduction, gradient, plain_loss
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -141,13 +141,14 @@ def test_per_sample_gradients_of_a_model():
             assert torch.allclose(got[name][i], grad, **EXACT)
 
 
-def test_batched_grad_outputs():
+@pytest.mark.parametrize("robust_loss", (imae_ext.robust_loss, plain_loss), ids=("kernel", "plain"))
+def test_batched_grad_outputs(robust_loss):
     """autograd.grad(is_grads_batched=True), which vectorised Jacobians use."""
     logits, target = batch(dtype=torch.float64)
     factors = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     for reduction in REDUCTIONS:
         leaf = logits.clone().requires_grad_()
-        loss = imae_ext.robust_loss(leaf, target, FORMULA, reduction=reduction)
+        loss = robust_loss(leaf, target, FORMULA, reduction=reduction)
         (wanted,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
         upstream = torch.stack([torch.full_like(loss, float(f)) for f in factors])
         (got,) = torch.autograd.grad(loss, leaf, upstream, is_grads_batched=True)

@@ -157,7 +157,7 @@ PACKAGE = (
         "if torch.is_grad_enabled():  # create_graph\n            grad =",
         "if False:  # create_graph\n            grad =",
         "gradient penalties silently left out of traced code",
-        COMPILE,
+        ("test_compiled_derivatives.py",),
     ),
     Fault(
         "imae_ext/ops.py",
@@ -226,7 +226,7 @@ PACKAGE = (
         "imae_ext/arithmetic.py",
         "value - value != 0",
         "value != value",
-        "an infinite parameter is accepted",
+        "a formula is divided by infinity",
         ("test_contract_parameters.py",),
     ),
     Fault(

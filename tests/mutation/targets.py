@@ -42,7 +42,7 @@ TARGETS = (
         "imae_ext/functional.py",
         "for w in (weight, sample_weight))",
         "for w in (weight, None))",
-        "without the extension value_and_grad forgets the weights of the rows",
+        "value_and_grad of smoothed labels forgets the weights of the rows",
         ROWS,
     ),
     Fault(

@@ -32,7 +32,7 @@ struct Backend {
   void (*dense)(const Dense&, const Reduction&);
   // And of two labels; null: Python sweeps twice.
   void (*mixed)(const Mixed&, const Reduction&);
-  // Whether the last three write values and gradient in one call, divided by what a mean is divided by.
+  // Whether binary, dense and mixed write values and gradient in one call, divided by what a mean is divided by.
   bool in_one_pass = false;
   // Statistics of rows; null: Python goes to the reference.
   void (*describe)(const Call&, const Describe&) = nullptr;

@@ -21,7 +21,7 @@ struct Spread {
 
 enum class AmountType : int { kUint8, kInt32, kInt64, kFloat32, kFloat64 };
 
-struct Binary {
+struct Binary : Written {
   DType dtype = DType::kFloat32;
   int64_t count = 0;
   const void* logits = nullptr;  // [count], as the others: dense
@@ -30,13 +30,6 @@ struct Binary {
   bool has_ignored = true;  // a target of bool has no room for another value
   int64_t ignore_index = -100;
   Spread weight, pos_weight, sample_weight;
-  const Prepared* formula = nullptr;
-  void* value = nullptr;  // [count] S
-  void* grad = nullptr;   // [count], of the logits' dtype
-  // The gradient is multiplied by grad_output / divisor; without either, as if it were 1, or as the Reduction says.
-  const void* grad_output = nullptr;  // [count] S, or [1]
-  bool grad_output_is_scalar = false;
-  const void* divisor = nullptr;  // [1] S
 };
 
 // t; -1 where the element is left out, NaN where it is no number from 0 to 1.

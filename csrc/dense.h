@@ -16,21 +16,9 @@
 
 namespace imae {
 
-struct Dense {
-  DType dtype = DType::kFloat32;
-  int64_t N = 0, C = 0;
-  const void* logits = nullptr;         // [N, C], as the others: dense
-  const void* target = nullptr;         // [N, C] S
-  double smoothing = 0;                 // e: the amounts are (1 - e) t + e / C
-  const void* class_weight = nullptr;   // [C] S, or null: they are multiplied by it
-  const void* sample_weight = nullptr;  // [N] S, or null
-  const Prepared* formula = nullptr;
-  void* value = nullptr;  // [N] S
-  void* grad = nullptr;   // [N, C], of the logits' dtype
-  // The gradient is multiplied by grad_output / divisor; without either, as if it were 1, or as the Reduction says.
-  const void* grad_output = nullptr;  // [N] S, or [1]
-  bool grad_output_is_scalar = false;
-  const void* divisor = nullptr;  // [1] S
+struct Dense : TargetRows {
+  const void* target = nullptr;  // [N, C] S
+  double smoothing = 0;          // e: the amounts are (1 - e) t + e / C, times the class weights
 };
 
 }  // namespace imae

@@ -13,23 +13,11 @@
 
 namespace imae {
 
-struct Mixed {
-  DType dtype = DType::kFloat32;
-  int64_t N = 0, C = 0;
-  const void* logits = nullptr;                       // [N, C], as the others: dense
+struct Mixed : TargetRows {
   const int64_t *target = nullptr, *other = nullptr;  // [N]
   int64_t ignore_index = -100;                        // of target: the row does not count; of other: its part
   const void *lam = nullptr, *other_lam = nullptr;    // [N] S, or [1]; other_lam null: 1 - lam
   bool lam_is_scalar = false, other_lam_is_scalar = false;
-  const void* class_weight = nullptr;   // [C] S, or null
-  const void* sample_weight = nullptr;  // [N] S, or null
-  const Prepared* formula = nullptr;
-  void* value = nullptr;  // [N] S
-  void* grad = nullptr;   // [N, C], of the logits' dtype
-  // The gradient is multiplied by grad_output / divisor; without either, as if it were 1, or as the Reduction says.
-  const void* grad_output = nullptr;  // [N] S, or [1]
-  bool grad_output_is_scalar = false;
-  const void* divisor = nullptr;  // [1] S
 };
 
 }  // namespace imae

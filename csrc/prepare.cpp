@@ -45,21 +45,26 @@ double mean_over(double end, F f) {  // mean of f over [0, end]
   return sum;
 }
 
-// Chebyshev coefficients of f over [low, high], without the tail below so much of the largest; returns their number
+// The number of Chebyshev coefficients without the tail below `least` of the largest.
+int without_tail(const double* from, int count, double least) {
+  double largest = 0;
+  for (int i = 0; i < count; ++i) largest = std::max(largest, std::abs(from[i]));
+  while (count > 1 && std::abs(from[count - 1]) <= least * largest) --count;
+  return count;
+}
+
+// Chebyshev coefficients of f over [low, high], without their tail; returns how many are left.
 template <class F>
 int fit(double low, double high, F f, double least, double* coefficient, int count) {
   std::vector<double> value(count);
   for (int k = 0; k < count; ++k)
     value[k] = f(0.5 * (low + high) + 0.5 * (high - low) * std::cos(kPi * (k + 0.5) / count));
-  double largest = 0;
   for (int j = 0; j < count; ++j) {
     double sum = 0;
     for (int k = 0; k < count; ++k) sum += value[k] * std::cos(kPi * j * (k + 0.5) / count);
     coefficient[j] = (j == 0 ? 1.0 : 2.0) / count * sum;
-    largest = std::max(largest, std::abs(coefficient[j]));
   }
-  while (count > 1 && std::abs(coefficient[count - 1]) <= least * largest) --count;
-  return count;
+  return without_tail(coefficient, count, least);
 }
 
 // An expansion and its coefficients, before they are put into a pool.
@@ -92,14 +97,6 @@ Series expand(double beta, double lambd) {
   };
   e.lower_count = fit(0, std::log1p(e.z_max), lower, 1e-15, series.lower, kMaxLower);
   return series;
-}
-
-// The number of Chebyshev coefficients without the tail below `least` of the largest.
-int without_tail(const double* from, int count, double least) {
-  double largest = 0;
-  for (int i = 0; i < count; ++i) largest = std::max(largest, std::abs(from[i]));
-  while (count > 1 && std::abs(from[count - 1]) <= least * largest) --count;
-  return count;
 }
 
 // A Chebyshev series as a polynomial, by T_k = 2 x T_(k-1) - T_(k-2).

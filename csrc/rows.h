@@ -50,6 +50,27 @@ struct Describe : Forward {
   void* is_top = nullptr;                                        // [N] bool
 };
 
+// What losses of other targets than class labels write: binary.h, dense.h, mixed.h. S for each element, or for each
+// row.
+struct Written {
+  const Prepared* formula = nullptr;
+  void* value = nullptr;
+  void* grad = nullptr;  // of the logits' dtype and shape
+  // The gradient is multiplied by grad_output / divisor; without either, as if it were 1, or as the Reduction says.
+  const void* grad_output = nullptr;  // likewise, or [1]
+  bool grad_output_is_scalar = false;
+  const void* divisor = nullptr;  // [1] S
+};
+
+// Such rows: all dense.
+struct TargetRows : Written {
+  DType dtype = DType::kFloat32;
+  int64_t N = 0, C = 0;
+  const void* logits = nullptr;         // [N, C]
+  const void* class_weight = nullptr;   // [C] S, or null
+  const void* sample_weight = nullptr;  // [N] S, or null
+};
+
 // How the rows become one loss.
 struct Reduction {
   enum Divisor : int { kOne, kTargets, kExampleWeights };

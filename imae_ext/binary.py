@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from . import _torch, binary_checks, checks, devices, reference
+from . import _torch, binary_checks, by_reference, checks, devices, reference
 from ._extension import compiled
 from ._signature import explained
 from .distributed import groups
@@ -82,16 +82,7 @@ def binary_robust_loss(
         return _of_group(logits, target, options, group)
     if devices.has_kernels(logits):
         return binary_ops.loss(logits, target, options)
-    return reference.binary_robust_loss(
-        logits,
-        target,
-        formula,
-        weight=weight,
-        pos_weight=pos_weight,
-        sample_weight=sample_weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-    )
+    return by_reference.binary(logits, target, options)
 
 
 def _of_group(logits: Tensor, target: Tensor, options: tuple[Any, ...], group: Any) -> Tensor:

@@ -7,34 +7,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from . import binary_checks, one_pass, reference
+from . import binary_checks, by_reference, one_pass, reference
+from .by_reference import BinaryOptions
 from .checks import REDUCTIONS
-from .formulas import Formula, unpack
+from .formulas import unpack
 from .ops import needs_reference
 
 Weights = Tensor | None
-# formula, weight, pos_weight, sample_weight, ignore_index, reduction
-Options = tuple[Formula, Weights, Weights, Weights, int, str]
-
-
-def _loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
-    formula, weight, pos_weight, sample_weight, ignore_index, reduction = options
-    return reference.binary_robust_loss(
-        logits,
-        target,
-        formula,
-        weight=weight,
-        pos_weight=pos_weight,
-        sample_weight=sample_weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-    )
 
 
 def _reference(logits: Tensor, inputs: list[Any], reduction: str) -> Tensor:
     target, packed, *weights, ignore_index = inputs
     weights = [each if each is None else each.expand(logits.shape) for each in weights]
-    return _loss(logits, target, cast(Options, (unpack(packed), *weights, ignore_index, reduction)))
+    return by_reference.binary(logits, target, cast(BinaryOptions, (unpack(packed), *weights, ignore_index, reduction)))
 
 
 _KERNEL = one_pass.kernel_of("binary", _reference, constants=(1, 5))
@@ -52,12 +37,12 @@ def _spread(weight: Weights, shape: torch.Size) -> Weights:
     return weight if all(size == whole for size, whole in pairs) else weight.expand(shape).contiguous()
 
 
-def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
+def loss(logits: Tensor, target: Tensor, options: BinaryOptions) -> Tensor:
     """Compute the loss, differentiable with respect to the logits."""
     *_, reduction = options
     binary_checks.check_binary(logits, target, options)
     if needs_reference(target, *options[1:4]):
-        return _loss(logits, target, options)
+        return by_reference.binary(logits, target, options)
     target, *inputs = _inputs(logits, target, options)
     try:
         return one_pass.loss(_KERNEL, logits, (target, *inputs), reduction)
@@ -66,7 +51,7 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
         raise
 
 
-def divisor(logits: Tensor, target: Tensor, options: Options) -> Tensor:
+def divisor(logits: Tensor, target: Tensor, options: BinaryOptions) -> Tensor:
     """Return what `mean` or `normalized` divides by; differentiable by the weights."""
     if needs_reference(target, *options[1:4]):
         return reference.binary_divisor(logits, target, options)
@@ -74,7 +59,7 @@ def divisor(logits: Tensor, target: Tensor, options: Options) -> Tensor:
         return _KERNEL.forward(logits.detach(), *_inputs(logits, target, options), REDUCTIONS[options[-1]])[1]
 
 
-def _inputs(logits: Tensor, target: Tensor, options: Options) -> tuple[Any, ...]:
+def _inputs(logits: Tensor, target: Tensor, options: BinaryOptions) -> tuple[Any, ...]:
     """Return what the operators take after the logits."""
     formula, weight, pos_weight, sample_weight, ignore_index, _ = options
     if target.dtype in (torch.int8, torch.int16):

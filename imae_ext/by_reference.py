@@ -10,6 +10,8 @@ from .formulas import Formula
 
 # formula, weight, sample_weight, ignore_index, reduction: the order that they have everywhere
 Options = tuple[Formula, Tensor | None, Tensor | None, int, str]
+# formula, weight, pos_weight, sample_weight, ignore_index, reduction
+BinaryOptions = tuple[Formula, Tensor | None, Tensor | None, Tensor | None, int, str]
 
 
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
@@ -20,6 +22,21 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
         target,
         formula,
         weight=weight,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+    )
+
+
+def binary(logits: Tensor, target: Tensor, options: BinaryOptions) -> Tensor:
+    """Compute a binary loss likewise."""
+    formula, weight, pos_weight, sample_weight, ignore_index, reduction = options
+    return reference.binary_robust_loss(
+        logits,
+        target,
+        formula,
+        weight=weight,
+        pos_weight=pos_weight,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
         reduction=reduction,

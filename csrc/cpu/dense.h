@@ -7,6 +7,7 @@
 #include "evaluate.h"
 #include "instruction_sets.h"
 #include "isa.h"
+#include "long_sum.h"
 #include "simd.h"
 
 namespace imae::IMAE_ISA {

@@ -7,22 +7,10 @@
 #include "evaluate.h"
 #include "group.h"
 #include "isa.h"
+#include "long_sum.h"
 #include "simd.h"
 
 namespace imae::IMAE_ISA {
-
-// A sum of many parts: what the additions round off is added up, too, in long rows.
-template <class V>
-struct LongSum {
-  using Real = typename V::Real;
-  Real sum{}, off{};
-  IMAE_INLINE void add(Real part) {
-    const Real all = sum + part, added = all - sum, lost = (sum - (all - added)) + (part - added);
-    off += V::select(lost == lost, lost, Real{});  // NaN if the sum is infinite
-    sum = all;
-  }
-  IMAE_INLINE Real all() const { return sum + off; }
-};
 
 template <class T>
 class DenseStatistics {

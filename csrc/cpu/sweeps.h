@@ -5,6 +5,7 @@
 #include "elements.h"
 #include "group.h"
 #include "isa.h"
+#include "long_sum.h"
 #include "simd.h"
 
 namespace imae::IMAE_ISA {
@@ -69,27 +70,22 @@ IMAE_INLINE void add_terms(Sums<typename V::Real>& sums, typename V::Real x, typ
   if constexpr (kSums & kSquares) add(sums.squares, e * e);
 }
 
-// A sum of many parts: what the additions round off is added up, too.
+// Those of a long row, from its parts.
 template <class V>
 class Total {
   using Real = typename V::Real;
 
  public:
   IMAE_INLINE void add(const Sums<Real>& part) {
-    const Sums<Real> sum = sum_ + part;
-    off_ = off_ + Sums<Real>{off(sum_.exp, part.exp, sum.exp), off(sum_.plain, part.plain, sum.plain),
-                             off(sum_.weighted, part.weighted, sum.weighted),
-                             off(sum_.squares, part.squares, sum.squares)};
-    sum_ = sum;
+    exp_.add(part.exp);
+    plain_.add(part.plain);
+    weighted_.add(part.weighted);
+    squares_.add(part.squares);
   }
-  IMAE_INLINE Sums<Real> all() const { return sum_ + off_; }
+  IMAE_INLINE Sums<Real> all() const { return {exp_.all(), plain_.all(), weighted_.all(), squares_.all()}; }
 
  private:
-  static IMAE_INLINE Real off(Real x, Real y, Real sum) {
-    const Real added = sum - x, off = (x - (sum - added)) + (y - added);
-    return V::select(off == off, off, Real{});  // NaN if the sum is infinite
-  }
-  Sums<Real> sum_{}, off_{};
+  LongSum<V> exp_, plain_, weighted_, squares_;
 };
 
 // Keeps exp(z_j - m). Returns vectors whose lanes add up to the others' sums.

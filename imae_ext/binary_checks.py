@@ -13,6 +13,7 @@ from .checks import (
     FLOATS,
     INTEGERS,
     check_options,
+    expect_dense,
     expect_device,
     expect_floating,
     expect_logits,
@@ -27,6 +28,7 @@ def check_float(name: str, weight: object) -> None:
         return
     expect_tensor(name, weight)
     assert isinstance(weight, Tensor)
+    expect_dense(name, weight)
     expect_floating(name, weight)
 
 
@@ -43,6 +45,8 @@ def check_binary(logits: object, target: object, options: tuple[Any, ...]) -> No
     check_options(formula, reduction, ignore_index)
     for name, value in (("logits", logits), ("target", target)):
         expect_tensor(name, value)
+        assert isinstance(value, Tensor)
+        expect_dense(name, value)
     assert isinstance(logits, Tensor) and isinstance(target, Tensor)
     expect_logits(logits, target)
     if target.dtype not in (*FLOATS, *INTEGERS, torch.bool):

@@ -125,6 +125,7 @@ def check_sample_weight(sample_weight: object, target: Tensor) -> None:
         return
     expect_tensor("sample_weight", sample_weight)
     assert isinstance(sample_weight, Tensor)
+    expect_dense("sample_weight", sample_weight)
     if sample_weight.shape != target.shape:
         raise ValueError(
             f"imae_ext: expected sample_weight of shape {tuple(target.shape)}, a weight for each label, "

@@ -15,7 +15,15 @@ from torch import Tensor
 
 from . import _torch
 from ._signature import explained
-from .checks import FLOATS, check_options, check_sample_weight, check_weight, expect_tensor, not_ignored
+from .checks import (
+    FLOATS,
+    check_options,
+    check_sample_weight,
+    check_weight,
+    expect_dense,
+    expect_tensor,
+    not_ignored,
+)
 from .distributed import groups
 from .distributed.signature import Said
 from .formulas import DM, IMAE, Focal, Formula, SingleFormula
@@ -69,6 +77,7 @@ def _check(
         got = nll.dtype if isinstance(nll, Tensor) else type(nll).__name__
         raise TypeError(f"imae_ext: expected nll to be a Tensor of a floating dtype, got {got}")
     expect_tensor("nll", nll)  # no DTensor
+    expect_dense("nll", nll)
     if formula.needs_all_logits:
         raise ValueError(
             f"imae_ext: expected a formula of p_y alone, got {formula!r}, which needs all logits; pass the hidden "
@@ -91,6 +100,8 @@ def _check(
             f"imae_ext: expected target of shape {tuple(nll.shape)} on {nll.device}, as nll, "
             f"got {tuple(target.shape)} on {target.device}"
         )
+    else:
+        expect_dense("target", target)
     check_weight(weight)
     check_sample_weight(sample_weight, nll)
     if weight is not None and weight.device != nll.device:

@@ -52,6 +52,8 @@ def _check_head(inputs: Inputs) -> None:
             f"imae_ext: expected input of shape (..., D) and linear_weight of shape (C, D), got {tuple(x.shape)} and "
             f"{tuple(head.shape)}{'; pass linear_weight.t()' if turned else ''}"
         )
+    if head.shape[1] == 0:
+        raise ValueError(f"imae_ext: expected input of 1 or more features, got shape {tuple(x.shape)}")
     if bias is not None and bias.shape != head.shape[:1]:
         hint = "; pass linear_bias.flatten()" if bias.numel() == len(head) else ""
         raise ValueError(f"imae_ext: expected linear_bias of shape ({len(head)},), got {tuple(bias.shape)}{hint}")

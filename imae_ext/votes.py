@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ._signature import explained
-from .checks import not_ignored
+from .checks import expect_dense, not_ignored
 
 
 @explained
@@ -41,6 +41,7 @@ def vote_shares(votes: Tensor, num_classes: int, *, missing: int = -1, dtype: to
     if not isinstance(votes, Tensor) or votes.dtype not in (torch.int64, torch.int32):
         got = votes.dtype if isinstance(votes, Tensor) else type(votes).__name__
         raise TypeError(f"imae_ext: expected votes of dtype int64 or int32, got {got}")
+    expect_dense("votes", votes)
     if votes.dim() != 2:
         raise ValueError(f"imae_ext: expected votes of shape (N, A), got {tuple(votes.shape)}")
     if not isinstance(num_classes, Integral) or num_classes < 1:

@@ -111,6 +111,10 @@ def test_bad_arguments_are_refused():
         binary_robust_loss(x, t.to(torch.complex64), CCE())
     with pytest.raises(TypeError, match="logits of dtype"):
         binary_robust_loss(x.long(), t.long(), CCE())
+    given = {"logits": x, "target": t, "weight": torch.ones(7), "sample_weight": torch.ones(23)}
+    for name, each in given.items():
+        with pytest.raises(TypeError, match=rf"{name} to be dense, .*; pass {name}\.to_dense\(\)"):
+            binary_robust_loss(formula=CCE(), **{**given, name: each.to_sparse()})
 
 
 def test_module_and_numbers_of_threads_give_the_same():

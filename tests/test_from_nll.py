@@ -209,6 +209,11 @@ NLL = torch.tensor([0.5, 1.0])
         (TypeError, r"nll to be a Tensor of a floating dtype, got torch.int64", lambda: robust_loss_from_nll(
             torch.tensor([1, 2]), CCE())),
         (TypeError, r"nll to be a Tensor of a floating dtype, got list", lambda: robust_loss_from_nll([1.0], CCE())),
+        (TypeError, r"pass nll.to_dense", lambda: robust_loss_from_nll(NLL.to_sparse(), CCE())),
+        (TypeError, r"pass target.to_dense", lambda: robust_loss_from_nll(
+            NLL, CCE(), target=torch.tensor([0, 1]).to_sparse())),
+        (TypeError, r"pass sample_weight.to_dense", lambda: robust_loss_from_nll(
+            NLL, CCE(), sample_weight=torch.ones(2).to_sparse())),
         (TypeError, r"expected a formula", lambda: robust_loss_from_nll(NLL, "CCE")),
         (TypeError, r"target to be a Tensor of dtype int64", lambda: robust_loss_from_nll(NLL, CCE(), target=NLL)),
         (ValueError, r"target of shape \(2,\)", lambda: robust_loss_from_nll(NLL, CCE(), target=torch.tensor([0]))),

@@ -213,6 +213,7 @@ def test_every_hint_leads_to_what_is_meant(wrong, advice, meant):
         (ValueError, "linear_bias on cpu.*linear_bias.to", {"linear_bias": torch.zeros(5, device="meta")}),
         (TypeError, "pass torch.as_tensor\\(target\\)", {"target": [0, 1, 2, 3]}),
         (TypeError, "pass input.to_dense", {"input": X.to_sparse()}),
+        (ValueError, "1 or more features", {"input": X[:, :0], "linear_weight": W[:, :0]}),
         (TypeError, "ignore_index to be an int", {"ignore_index": 1.5}),
         (ValueError, "logit_scale to be a finite number", {"logit_scale": "1"}),
     ),

@@ -41,6 +41,7 @@ def test_bad_votes_are_refused():
         (votes.double(), TypeError, "votes of dtype"),
         (votes.tolist(), TypeError, "votes of dtype"),
         (votes[0], ValueError, r"votes of shape \(N, A\)"),
+        (votes.to_sparse(), TypeError, "votes to be dense"),
     ):
         with pytest.raises(error, match=f"imae_ext: expected {says}"):
             vote_shares(wrong, 4)

@@ -66,6 +66,23 @@ def test_margins_to_200(formula, C):
         torch.testing.assert_close(got[1].double(), exact[1], rtol=near, atol=near)
 
 
+@pytest.mark.parametrize("C", (3, 40, 1100, 20_000))
+@pytest.mark.parametrize("dtype", (torch.float64, torch.float32, torch.bfloat16), ids=str)
+@pytest.mark.parametrize("formula", (CCE(), NCE() + 0.5 * CCE()), ids=repr)
+def test_an_other_label_that_is_sure(formula, dtype, C):
+    """Relative to what pulls at it, which is next to nothing: the sum without it must not be a difference."""
+    z, a, b = problem(C, 24)
+    a = torch.where(a == b, (b + 1) % C, a)
+    rows = torch.arange(24)
+    z[rows, b] = z.logsumexp(1) + torch.linspace(-1, 14, 24).double()
+    z, one = z.to(dtype), torch.ones(24, dtype=torch.float64)
+    amounts = soft(C, (a, 1e-6 * one), (b, one))
+    _, wanted = gradient(imae_ext.robust_loss, z.double(), amounts, formula, reduction="none")
+    _, got = gradient(lambda z, a, f: mixed_loss(z, a, b, 1e-6, f, other_lam=1, reduction="none"), z, a, formula)
+    near = {torch.float64: 1e-11, torch.float32: 1e-5, torch.bfloat16: 5e-3}[dtype]
+    assert (abs(got.double() - wanted) <= near * abs(wanted).amax(1, keepdim=True)).all()
+
+
 @by_reduction
 def test_with_and_without_a_kernel(reduction):
     """The same in two sweeps, as where there is no kernel."""

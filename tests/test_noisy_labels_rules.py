@@ -59,6 +59,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ([*SWEEP, "--lr", "1", "--labels", "x.pt", "--noises", "file:a", "--key", "b"], "(else file:KEY)"),
         ([*SWEEP, "--lr", "1", "--grid", "0.1", "0.2"], "--grid 0.1 0.2: it has no effect here, expected --lr search"),
         ([*SWEEP, "--lr", "1", "--search-seeds", "2"], "--search-seeds 2: it has no effect here"),
+        ([*SWEEP, "--lr", "1", "--search-epochs", "2"], "--search-epochs 2: it has no effect here"),
         ([*SWEEP, "--lr", "1", "2"], "--lr 2: expected one rate for all losses, or `search` over --grid; got two"),
         ([*SWEEP, "--lr", "cce=1", "cce=2", "mae=1"], "--lr cce=2: expected one rate for cce, got two"),
         ([*SWEEP, "--lr", "0.5", "cce=1", "mae=1"], "--lr: every loss has a rate of its own"),

@@ -59,7 +59,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("swept")
     losses = ["--losses", "cce", "imae(T=2)", "bootstrap_hard", "--lr", "search", "cce=0.05", "bootstrap_hard=0.05"]
     noises = ["--noises", "none", "asymmetric:0.3"]
-    words = [*noises, *losses, "--grid", "0.005", "0.02", "--search-seeds", "1", "--seeds", "2"]
+    words = [*noises, *losses, "--grid", "0.005", "0.02", "--search-seeds", "1", "--search-epochs", "1", "--seeds", "2"]
     tool.main(["sweep", *words, *BRIEF, "--out", str(out)])
     return out
 
@@ -67,16 +67,16 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sweep_chooses_the_rates_and_runs_every_seed(swept: Path) -> None:
     runs = archive.load(swept).runs
     searched = [run.result.recipe for run in runs if run.searching]
-    assert {(one.name, one.learning_rate, one.seed) for one in searched} == {
-        ("IMAE(T=2)", 0.005, 1001),
-        ("IMAE(T=2)", 0.02, 1001),
+    assert {(one.name, one.learning_rate, one.seed, one.epochs) for one in searched} == {
+        ("IMAE(T=2)", 0.005, 1001, 1),
+        ("IMAE(T=2)", 0.02, 1001, 1),
     }
     for title in ("digits, labels as they are, mlp", "digits, 30% asymmetric noise, mlp"):
         final = [run.result.recipe for run in runs if run.task.title == title and not run.searching]
         names = [(one.name, one.seed) for one in final]
         assert names == [(name, seed) for name in ("CCE", "IMAE(T=2)", "BootstrapHard*") for seed in (0, 1)]
         (chosen,) = {one.learning_rate for one in final if one.name == "IMAE(T=2)"}
-        # Nothing fits its labels in two epochs: the rule takes the highest accuracy on the validation images.
+        # Nothing fits its labels in an epoch: the rule takes the highest accuracy on the validation images.
         tried = {
             run.result.recipe.learning_rate: run.result.final.validation
             for run in runs

@@ -127,6 +127,19 @@ def test_cross_entropy_is_torch_s(shape, reduction, smoothing, weighted):
         torch.testing.assert_close(ours, torchs)
 
 
+@by_implementation
+@by_formula
+def test_amounts_that_cancel(spec, robust_loss):
+    """A row of which they add up to nothing counts."""
+    z, t = torch.randn(3, 6, dtype=torch.float64), torch.zeros(3, 6, dtype=torch.float64)
+    z[:, 0] += 4
+    t[:, 1], t[:, 4] = 1, -1
+    got = gradient(robust_loss, z, t, spec.build(), reduction="none")
+    one, other = (gradient(robust_loss, z, torch.full((3,), k), spec.build(), reduction="none") for k in (1, 4))
+    torch.testing.assert_close(got[0], one[0] - other[0])
+    torch.testing.assert_close(got[1], one[1] - other[1])
+
+
 @by_reduction
 @by_formula
 def test_one_hot_is_the_label(spec, reduction):

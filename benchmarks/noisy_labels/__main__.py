@@ -112,7 +112,7 @@ def train(given: argparse.Namespace, words: Sequence[str]) -> None:
 def run_sweep(given: argparse.Namespace, words: Sequence[str]) -> None:
     from . import archive
     from .search import SEEDS
-    from .sweep import sweep
+    from .sweep import Search, sweep
 
     twice = next((loss for loss in given.losses if given.losses.count(loss) > 1), None)
     if twice is not None:
@@ -120,11 +120,11 @@ def run_sweep(given: argparse.Namespace, words: Sequence[str]) -> None:
     losses = {text: options.recipe_of(given, text, rate=1.0) for text in given.losses}
     rates = options.rates_of(given, {text: recipe.name for text, recipe in losses.items()})
     tasks = [task.checked() for task in options.tasks_of(given)]
-    search_seeds = range(SEEDS[0], SEEDS[0] + given.search_seeds)
+    recipes = list(losses.values())
+    search = Search(range(SEEDS[0], SEEDS[0] + given.search_seeds), given.search_epochs or given.epochs)
     for task in tasks:
         print(task.says(), flush=True)
-        recipes = list(losses.values())
-        sweep(task, recipes, rates, range(given.seeds), search_seeds, given.out, options.processes_of(given))
+        sweep(task, recipes, rates, range(given.seeds), search, given.out, options.processes_of(given))
     archive.record(given.out, options.command_of(words))
 
 

@@ -113,6 +113,12 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--search-seeds", type=_count, default=len(SEARCH_SEEDS), metavar="N", help="default: %(default)s"
     )
+    group.add_argument(
+        "--search-epochs",
+        type=_count,
+        metavar="N",
+        help="of the runs that search, whose schedule it shortens, too (default: --epochs)",
+    )
 
 
 def loss_help(end: str) -> str:

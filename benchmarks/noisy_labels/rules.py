@@ -100,7 +100,7 @@ RULES = (
         f"labels that nobody vouches for (those of {', '.join(CLEAN)} are taken for the truth anyway)",
     ),
     Rule(("noise", "rate", "trusted"), _never, "a run of train with it, whose folder suspects takes", ("suspects",)),
-    Rule(("grid", "search-seeds"), _searches, "--lr search", ("sweep",)),
+    Rule(("grid", "search-seeds", "search-epochs"), _searches, "--lr search", ("sweep",)),
     Rule(
         ("epochs", "measure-every", "schedule", "weight-decay", "reference", "mixup"),
         _never,

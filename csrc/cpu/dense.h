@@ -55,10 +55,10 @@ class DenseRows : DenseStatistics<T> {
   using Base::as_they_are;
   using Base::count_;
   using Base::d_;
-  using Base::each_slot;
   using Base::exponentials;
   using Base::f_;
   using Base::first_;
+  using Base::fold_slots;
   using Base::formula;
   using Base::kAllLogits;
   using Base::kCrossEntropy;
@@ -180,10 +180,13 @@ class DenseRows : DenseStatistics<T> {
     const Real without = V::set(masked_[l] > 1 ? V::infinity() : sum_nlp);
     const S to_p = to_p_[l], log_all = log_all_[l], shift = shift_[l];
     const Int m = m_[l];
-    each_slot(0, slots_, [&](int64_t k, int64_t at, auto tail) __attribute__((always_inline)) {
+    fold_slots(0, slots_, 0, [&](int, int64_t k, int64_t at, auto tail) __attribute__((always_inline)) {
       const auto is_top = V::iota() + static_cast<Int>(at) == m;
       const Real t = V::select(is_top, Real{}, this->template only_new<decltype(tail)::value>(amounts(t_[l], at)));
-      if (all_lanes(t == Real{})) return store(own(l) + k * kLanes, Real{});
+      if (all_lanes(t == Real{})) {
+        store(own(l) + k * kLanes, Real{});
+        return 0;
+      }
       Batch& b = batch_;
       const Real x = load(z_[l] + at) - shift;
       b.p[b.count] = V::select(t == Real{}, Real{}, load(exponentials(l) + k * kLanes) * to_p);
@@ -193,6 +196,7 @@ class DenseRows : DenseStatistics<T> {
       b.row[b.count] = l;
       b.slot[b.count] = k;
       if (++b.count == kMany) flush<kAll>();
+      return 0;
     });
   }
   template <bool kAll>
@@ -226,9 +230,9 @@ class DenseRows : DenseStatistics<T> {
   Real factors() const {
     const S divisor = *static_cast<const S*>(d_.divisor);
     const S* outer = static_cast<const S*>(d_.grad_output);
+    if (!outer || d_.grad_output_is_scalar) return weight_ * ((outer ? *outer : S(1)) / divisor);
     Real f{};
-    for (int l = 0; l < count_; ++l)
-      f[l] = weight_[l] * ((outer ? outer[d_.grad_output_is_scalar ? 0 : first_ + l] : S(1)) / divisor);
+    for (int l = 0; l < count_; ++l) f[l] = weight_[l] * (outer[first_ + l] / divisor);
     return f;
   }
   // g(slot, class): the row's gradient. The last vector first: where it repeats classes, others follow.

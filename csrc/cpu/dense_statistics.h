@@ -51,10 +51,10 @@ class DenseStatistics {
  protected:
   enum What { kCrossEntropy, kMargins, kAllLogits };  // of what a sweep finds the sums
   // Sums over all classes but the top one: of exponentials; of amounts, and amounts times logits; of logits, and of how
-  // many are -infinity. Last, bits of the amounts.
+  // many are -infinity.
   struct Found {
-    Real exp, amounts, along, plain, masked;
-    Ints any;
+    Real exp{}, amounts{}, along{}, plain{}, masked{};
+    Ints top{};
   };
   const Combination<S>& formula() const { return d_.formula->template as<S>(); }
 
@@ -80,11 +80,13 @@ class DenseStatistics {
     }
   }
 
-  // f(slot, class where it begins, std::true_type if only the lanes of new_ count)
-  template <class F>
-  IMAE_INLINE void each_slot(int64_t begin, int64_t end, F f) const {
-    for (int64_t k = begin; k < (end < whole_ ? end : whole_); ++k) f(k, k * kLanes, std::false_type{});
-    if (end > whole_) f(whole_, tail_, std::true_type{});
+  // f(sum, slot, class where it begins, std::true_type if only the lanes of new_ count), which returns the sum: the
+  // compiler keeps one that a lambda captures in memory.
+  template <class Sum, class F>
+  IMAE_INLINE Sum fold_slots(int64_t begin, int64_t end, Sum sum, F f) const {
+    const int64_t whole = end < whole_ ? end : whole_;
+    for (int64_t k = begin; k < whole; ++k) sum = f(sum, k, k * kLanes, std::false_type{});
+    return end > whole_ ? f(sum, whole_, tail_, std::true_type{}) : sum;
   }
   bool as_they_are() const { return d_.smoothing == 0 && !of_class_; }  // the amounts
   IMAE_INLINE Real amounts(const S* t, int64_t at) const {
@@ -102,28 +104,31 @@ class DenseStatistics {
   IMAE_INLINE S* own(int l) const { return h_ + l * slots_ * kLanes; }
 
   // Of each lane the largest logit, and the first class that has it; the row's amounts are fetched meanwhile.
-  IMAE_INLINE void find_tops(int l, Real& top, Ints& top_class) const {
+  struct Top {
+    Real logit;
+    Ints of_class, next;  // next: the classes of a slot that is read next
+  };
+  IMAE_INLINE Top find_tops(int l) const {
     const T* z = z_[l];
     const S* t = t_[l];
-    top = V::set(-V::infinity());
-    top_class = Ints{};
-    each_slot(0, slots_, [&, z, t](int64_t, int64_t at, auto) __attribute__((always_inline)) {
-      __builtin_prefetch(t + at);
-      const Real x = load(z + at);
-      const auto larger = x > top;
-      top = V::select(larger, x, top);
-      top_class = larger ? V::iota() + static_cast<Int>(at) : top_class;
-    });
+    return fold_slots(0, slots_, Top{V::set(-V::infinity()), Ints{}, V::iota()},
+                      [=](Top top, int64_t, int64_t at, auto tail) __attribute__((always_inline)) {
+                        __builtin_prefetch(t + at);
+                        const Real x = load(z + at);
+                        const auto larger = x > top.logit;
+                        const Ints here = decltype(tail)::value ? V::iota() + static_cast<Int>(at) : top.next;
+                        return Top{V::select(larger, x, top.logit), larger ? here : top.of_class,
+                                   top.next + static_cast<Int>(kLanes)};
+                      });
   }
   // Of each row the largest logit, and the first class that has it; class 0 of a row of NaN.
   void find_tops() {
     Real top[kLanes], each[kLanes];
     Ints top_class[kLanes];
     for (int l = 0; l < kLanes; ++l) {
-      top[l] = Real{};
-      top_class[l] = Ints{};
-      if (live_.at[l]) find_tops(l, top[l], top_class[l]);
-      each[l] = top[l];
+      const Top found = live_.at[l] ? find_tops(l) : Top{};
+      each[l] = top[l] = found.logit;
+      top_class[l] = found.of_class;
     }
     top_ = reduce_each<kLanes>(each, Max{});
     for (int l = 0; l < kLanes; ++l)
@@ -133,38 +138,36 @@ class DenseStatistics {
 
   // Where no amount is changed, kPlain, they are read as they are.
   template <What kWhat, bool kPlain>
-  IMAE_INLINE Found add_up(int l, int64_t begin, int64_t end, S less) const {
+  IMAE_INLINE Found add_up(int l, int64_t begin, int64_t end, S shift) const {
     const T* z = z_[l];
     const S* t = t_[l];
-    const T* const next = static_cast<const T*>(d_.logits) + (first_ + rows_ + l) * d_.C;            // read soon
-    const T* const grad = d_.grad ? static_cast<const T*>(d_.grad) + (first_ + l) * d_.C : nullptr;  // written soon
     S* to = exponentials(l);
-    const Real shift = V::set(less);
+    const T* const next = static_cast<const T*>(d_.logits) + (first_ + rows_ + l) * d_.C;  // read soon
+    const T* const grad =                                                                  // written soon
+        d_.grad ? static_cast<const T*>(d_.grad) + (first_ + l) * d_.C : reinterpret_cast<const T*>(to);
     const Ints top = V::set_int(m_[l]) - V::iota();
-    Found some{};
-    each_slot(begin, end,
-              [&, z, t, to, top, shift, next, grad](int64_t k, int64_t at, auto tail) __attribute__((always_inline)) {
-                constexpr bool kTail = decltype(tail)::value;
-                __builtin_prefetch(next + at);
-                if (grad) __builtin_prefetch(grad + at, 1);
-                const Real x = load(z + at) - shift, e = V::exp_sweep(x);
-                const Real amount = only_new<kTail>(kPlain ? load(t + at) : amounts(t, at));
-                const auto not_top = [=, m = static_cast<Int>(at)](Real y)
-                                         __attribute__((always_inline)) { return V::select(top != m, y, Real{}); };
-                store(to + k * kLanes, e);
-                some.exp += not_top(only_new<kTail>(e));
-                some.any |= V::real_to_bits(amount);
-                if constexpr (kWhat == kCrossEntropy) {
-                  const Real of_other = not_top(amount);
-                  some.amounts += of_other;
-                  some.along += V::select(of_other == Real{}, Real{}, of_other * x);
-                } else if constexpr (kWhat == kAllLogits) {
-                  const auto infinite = x == V::set(-V::infinity());
-                  some.plain += not_top(only_new<kTail>(V::select(infinite, Real{}, x)));
-                  some.masked += not_top(only_new<kTail>(V::select(infinite, V::set(1), Real{})));
-                }
-              });
-    return some;
+    const Found sums = fold_slots(
+        begin, end, Found{Real{}, Real{}, Real{}, Real{}, Real{}, top - static_cast<Int>(begin * kLanes)},
+        [=, this](Found f, int64_t k, int64_t at, auto tail) __attribute__((always_inline)) {
+          constexpr bool kTail = decltype(tail)::value;
+          __builtin_prefetch(next + at);
+          __builtin_prefetch(grad + at, 1);
+          const Real x = load(z + at) - shift, e = V::exp_sweep(x);
+          const Real amount = only_new<kTail>(kPlain ? load(t + at) : amounts(t, at));
+          store(to + k * kLanes, e);
+          const Ints counts = kTail ? (top != static_cast<Int>(at)) & new_ : f.top != 0;
+          const auto add = [=](Real sum, Real term)
+                               __attribute__((always_inline)) { return V::select(counts, sum + term, sum); };
+          const auto infinite = x == V::set(-V::infinity());
+          return Found{
+              add(f.exp, e),
+              add(f.amounts, amount),
+              kWhat == kCrossEntropy ? V::select(counts & (amount != Real{}), f.along + amount * x, f.along) : Real{},
+              kWhat == kAllLogits ? add(f.plain, V::select(infinite, Real{}, x)) : Real{},
+              kWhat == kAllLogits ? add(f.masked, V::select(infinite, V::set(1), Real{})) : Real{},
+              f.top - static_cast<Int>(kLanes)};
+        });
+    return sums;
   }
   template <What kWhat>
   IMAE_INLINE Found add_up(int l, int64_t begin, int64_t end, S less) const {
@@ -173,17 +176,18 @@ class DenseStatistics {
   }
 
   template <What kWhat>
-  Found read(int l, S shift) const {
-    if (slots_ <= kAtOnce) return add_up<kWhat>(l, 0, slots_, shift);
+  IMAE_INLINE Found read(int l, S shift) const {
+    return slots_ <= kAtOnce ? add_up<kWhat>(l, 0, slots_, shift) : read_long<kWhat>(l, shift);
+  }
+  template <What kWhat>
+  __attribute__((noinline)) Found read_long(int l, S shift) const {
     LongSum<V> sum[5];
-    Found all{};
     for (int64_t begin = 0; begin < slots_; begin += kAtOnce) {
       const Found part = add_up<kWhat>(l, begin, begin + kAtOnce < slots_ ? begin + kAtOnce : slots_, shift);
       const Real* each[] = {&part.exp, &part.amounts, &part.along, &part.plain, &part.masked};
       for (int i = 0; i < 5; ++i) sum[i].add(*each[i]);
-      all.any |= part.any;
     }
-    return {sum[0].all(), sum[1].all(), sum[2].all(), sum[3].all(), sum[4].all(), all.any};
+    return {sum[0].all(), sum[1].all(), sum[2].all(), sum[3].all(), sum[4].all()};
   }
 
   // Statistics of all rows, a lane for each.
@@ -196,24 +200,32 @@ class DenseStatistics {
       t_m_[l] = 0;
       if (!live_.at[l]) continue;
       const Found f = read<kWhat>(l, top_[l]);
-      if (all_lanes((f.any & std::numeric_limits<Int>::max()) == 0)) live_.at[l] = 0;
       exp[l] = f.exp;
-      if constexpr (kWhat == kCrossEntropy) amounts[l] = f.amounts, along[l] = f.along;
+      amounts[l] = f.amounts;
+      if constexpr (kWhat == kCrossEntropy) along[l] = f.along;
       if constexpr (kWhat == kAllLogits) plain[l] = f.plain, masked[l] = f.masked;
       t_m_[l] = amount(l, m_[l]);
     }
     shift_ = top_;
     sum_exp_ = reduce_each<kLanes>(exp, Plus{});
     sum_exp_ = V::select(V::isinf(top_), V::set(std::numeric_limits<S>::quiet_NaN()), sum_exp_);
-    of_others_ = along_ = plain_ = masked_ = Real{};
-    if constexpr (kWhat == kCrossEntropy)
-      of_others_ = reduce_each<kLanes>(amounts, Plus{}), along_ = reduce_each<kLanes>(along, Plus{});
+    of_others_ = reduce_each<kLanes>(amounts, Plus{});
+    along_ = plain_ = masked_ = Real{};
+    if constexpr (kWhat == kCrossEntropy) along_ = reduce_each<kLanes>(along, Plus{});
     if constexpr (kWhat == kAllLogits)
       plain_ = reduce_each<kLanes>(plain, Plus{}), masked_ = reduce_each<kLanes>(masked, Plus{});
+    const Ints nothing = (of_others_ == Real{}) & (t_m_ == Real{}) & live_.all();  // or amounts that cancel
+    for (int l = 0; !all_lanes(nothing == 0) && l < count_; ++l)
+      if (nothing[l] && !has_amounts(l)) live_.at[l] = 0;
     const Ints narrow = (sum_exp_ < S(0x1p-80)) & live_.all();
     for (int l = 0; !all_lanes(narrow == 0) && l < count_; ++l)
       if (narrow[l]) read_again<kWhat>(l);
     describe_tops();
+  }
+  bool has_amounts(int l) const {
+    for (int64_t k = 0; k < d_.C; ++k)
+      if (amount(l, k) != 0) return true;
+    return false;
   }
   // Relative to the others' largest logit.
   template <What kWhat>

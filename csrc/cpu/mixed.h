@@ -1,6 +1,6 @@
-// Two labels a row, on a CPU: one sweep, as for class labels (sweeps.h), that leaves both labels out of its sums.
-// The logit of the first label is subtracted. A row of which the sums then come near the ends of float's range is taken
-// again, each label for itself.
+// Two labels a row, on a CPU: the sweep of class labels (sweeps.h), relative to the first label, whose sum less the
+// other label's exponential is that of the classes that are neither. Where the difference would cancel, these are added
+// up by themselves. A row of which the sums come near the ends of float's range is taken again, each label for itself.
 #pragma once
 #include "../mixed.h"
 #include "elements.h"
@@ -77,32 +77,30 @@ class MixedRows {
   void read_and_evaluate() {
     Real exp[kLanes], plain[kLanes];
     Real z_a{}, z_b{};
-    const int64_t step = block_.kept ? padded<S>(m_.C) : 0, ahead = m_.C <= kAhead ? rows_ * m_.C : kAhead;
     for (int l = 0; l < kLanes; ++l) {
       exp[l] = plain[l] = Real{};
       if (!a_.live(l)) continue;
-      const T* z = row(l);
-      z_a[l] = load_one(z + a_[l]);
-      z_b[l] = load_one(z + b_[l]);
-      S* to = block_.row(m_.C, 0, 0) + l * step;
-      const Sums<Real> sums =
-          m_.C < kLanes ? read_short(to, z, l, z_a[l]) : read_row<kAllLogits>(to, z, l, z_a[l], ahead);
+      z_a[l] = load_one(row(l) + a_[l]);
+      z_b[l] = load_one(row(l) + b_[l]);
+      const Sums<Real> sums = read_row<kAllLogits ? kPlain : 0>(l, z_a[l]);
       exp[l] = sums.exp;
       plain[l] = sums.plain;
     }
     const auto two = a_.all() != b_.all();
-    const Real neither = reduce_each<kLanes>(exp, Plus{}), x_b = z_b - z_a;
+    const Real not_a = reduce_each<kLanes>(exp, Plus{}), x_b = V::select(two, z_b - z_a, Real{});
     e_b_ = V::exp_sweep(x_b);
-    found_[0] = {z_a, neither + V::select(two, e_b_, Real{}), Real{}, z_a};
-    found_[1] = {z_a, neither + V::select(two, V::set(1), Real{}), Real{}, z_b};
+    found_[0] = {z_a, not_a, Real{}, z_a};
+    const Real neither = find_neither(two, not_a);
+    found_[1] = {z_a, V::select(two, neither + S(1), not_a), Real{}, z_b};
+    auto known = not_a == not_a;
     if constexpr (kAllLogits) {
-      found_[1].sum = reduce_each<kLanes>(plain, Plus{});
-      found_[0].sum = found_[1].sum + V::select(two, x_b, Real{});
+      found_[0].sum = reduce_each<kLanes>(plain, Plus{});
+      found_[1].sum = found_[0].sum - x_b;
+      known = known & (x_b > -V::infinity());
     }
-    const Real sum = found_[0].sum_exp;
     evaluate<kAllLogits>();
     // as in read_steep: also a coefficient that float may not hold, beside a constant that is large
-    const auto known = (sum > S(0x1p-100)) & (sum < S(0x1p40)) & (found_[1].sum_exp < S(0x1p40));
+    known = known & (not_a > S(0x1p-100)) & (not_a < S(0x1p40)) & (found_[1].sum_exp < S(0x1p40));
     const auto done = (known & (V::abs(of_[0].a) < S(0x1p60)) & (V::abs(of_[1].a) < S(0x1p60))) | (a_.all() < 0);
     for (int l = 0; l < kLanes; ++l) apart_.at[l] = 0;
     if (all_lanes(done)) return;
@@ -110,35 +108,83 @@ class MixedRows {
       if (!done[l]) read_apart<kAllLogits>(l);
     evaluate<kAllLogits>();
   }
+  // The sum over the classes that are neither label. Up to where the sums of all but one label halve, the difference
+  // loses a bit.
+  Real find_neither(typename V::Ints two, Real not_a) {
+    Real neither = V::select(two, not_a - e_b_, not_a);
+    const auto lost = two & (neither + S(1) < not_a * S(0.5));
+    for (int l = 0; !all_lanes(lost == 0) && l < count_; ++l)
+      if (lost[l]) neither[l] = add_up_neither(l);
+    return neither;
+  }
   template <bool kAllLogits>
   void evaluate() {
     for (int k = 0; k < 2; ++k) evaluate_group<kAllLogits, S>(f_, found_[k], of_[k]);
   }
 
-  template <bool kAllLogits>
-  Sums<Real> read_row(S* to, const T* z, int l, S z_a, int64_t ahead) {
-    const T *next = z + ahead, *grad = reinterpret_cast<const T*>(to);
-    if (block_.kept && m_.grad) grad = static_cast<const T*>(m_.grad) + (first_ + l) * m_.C;
-    if (m_.C <= kPart) return exponentiate_but_two<kAllLogits>(to, z, m_.C, a_[l], b_[l], z_a, next, grad);
-    Total<V> all;
-    for (int64_t begin = 0; begin < m_.C; begin += kPart) {
-      const int64_t at = block_.kept ? begin : 0, count = m_.C - begin < kPart ? m_.C - begin : kPart;
-      all.add(exponentiate_but_two<kAllLogits>(to + at, z + begin, count, a_[l] - begin, b_[l] - begin, z_a,
-                                               next + begin, grad + at));
-    }
-    return all.all();
+  S* kept(int l) { return block_.row(m_.C, 0, l); }
+  // All classes but the first label.
+  template <int kSums>
+  IMAE_INLINE Sums<Real> read_row(int l, S shift) {
+    const T* z = row(l);
+    S* to = kept(l);
+    if (m_.C < kLanes) return read_short(to, z, a_[l], shift);
+    const T *next = z + (m_.C <= kAhead ? rows_ * m_.C : kAhead), *later = reinterpret_cast<const T*>(to);
+    if (block_.kept && m_.grad) later = static_cast<const T*>(m_.grad) + (first_ + l) * m_.C;
+    return m_.C > kPart ? exponentiate_parts<kSums>(to, block_.kept, z, m_.C, a_[l], shift, next, later)
+                        : exponentiate<kSums>(to, z, m_.C, a_[l], shift, next, later);
   }
   // A row that is shorter than a vector.
-  Real load_short(const T* z) const {
+  Sums<Real> read_short(S* to, const T* z, Int a, S shift) const {
     Real x = V::set(-V::infinity());
-    for (int64_t j = 0; j < m_.C; ++j) x[j] = load_one(z + j);
-    return x;
-  }
-  Sums<Real> read_short(S* to, const T* z, int l, S z_a) {
-    const Real x = load_short(z) - z_a, e = V::exp_sweep(x);
+    for (int64_t j = 0; j < m_.C; ++j) x[j] = load_one(z + j) - shift;
+    const Real e = V::exp_sweep(x);
     store(to, e);
-    const auto neither = (V::iota() < static_cast<Int>(m_.C)) & (V::iota() != a_[l]) & (V::iota() != b_[l]);
-    return {V::select(neither, e, Real{}), V::select(neither, x, Real{})};
+    const auto counts = (V::iota() < static_cast<Int>(m_.C)) & (V::iota() != a);
+    return {V::select(counts, e, Real{}), V::select(counts, x, Real{})};
+  }
+  // f(two, one), the two functions that give a row's exponentials as write_row() wants them.
+  template <class F>
+  IMAE_INLINE void with_exponentials(int l, F f) {
+    const T* z = row(l);
+    const S *e = kept(l), shift = found_[0].shift[l];
+    if (block_.kept)
+      f([=](int64_t j) __attribute__((always_inline)) { return Pair<T>{load(e + j), load(e + j + kLanes)}; },
+        [=](int64_t j, int64_t) __attribute__((always_inline)) { return load(e + j); });
+    else
+      f(
+          [=](int64_t j) __attribute__((always_inline)) {
+            const Pair<T> x = load_pair(z + j);
+            return Pair<T>{V::exp_sweep(x.first - shift), V::exp_sweep(x.second - shift)};
+          },
+          [=](int64_t, int64_t at) __attribute__((always_inline)) { return V::exp_sweep(load(z + at) - shift); });
+  }
+  S add_up_neither(int l) {
+    const NotLabel<T> a(a_[l]), b(b_[l]);
+    if (m_.C < kLanes) {
+      const auto counts = (V::iota() < static_cast<Int>(m_.C)) & (V::iota() != a_[l]) & (V::iota() != b_[l]);
+      return reduce_one<kLanes>(V::select(counts, load(kept(l)), Real{}), Plus{});
+    }
+    Total<V> all;
+    with_exponentials(l, [&](auto two, auto one) {
+      for (int64_t begin = 0; begin < m_.C; begin += kPart) {
+        const int64_t count = m_.C - begin < kPart ? m_.C - begin : kPart;
+        const Real part = fold_vectors<T>(
+            count, Real{},
+            [=](Real sum, int64_t k) __attribute__((always_inline)) {
+              const int64_t j = begin + k;
+              const Pair<T> e = two(j);
+              return sum + (V::select(a.first(j) & b.first(j), e.first, Real{}) +
+                            V::select(a.second(j) & b.second(j), e.second, Real{}));
+            },
+            [=](Real sum, int64_t k, int64_t at) __attribute__((always_inline)) {
+              const int64_t j = begin + k, from = begin + at;
+              return sum + V::select(a.last(j, from) & b.last(j, from), one(j, from), Real{});
+            });
+        all.add({part, Real{}, Real{}, Real{}});
+      }
+    });
+    return reduce_one<kLanes>(all.all().exp, Plus{});
   }
 
   // Each label's statistics for itself, relative to the largest of its others.
@@ -197,28 +243,17 @@ class MixedRows {
     return {t * of_[k].a[l], t * of_[k].b[l], t * of_[k].g_y[l]};
   }
   void write_row(T* grad, int l, S f) {
-    const T* z = row(l);
     const Pull p = pull(0, l), q = pull(1, l);
     const bool one = a_[l] == b_[l];
-    const S a = plain((p.a + q.a) * f), b = plain((p.b + q.b) * f), shift = found_[0].shift[l];
+    const S a = plain((p.a + q.a) * f), b = plain((p.b + q.b) * f);
     const S g_a = (one ? p.g_y : p.g_y + (q.a + q.b)) * f, g_b = (q.g_y + (p.a * e_b_[l] + p.b)) * f;
-    const S* e = block_.row(m_.C, 0, 0) + (block_.kept ? l * padded<S>(m_.C) : 0);
     if (m_.C < kLanes) {
-      const Real g = load(e) * a + b;
+      const Real g = load(kept(l)) * a + b;
       for (int64_t j = 0; j < m_.C; ++j) store_one(grad + j, j == a_[l] ? g_a : g[j]);
-    } else if (block_.kept) {
-      IMAE_ISA::write_row(
-          grad, m_.C, a_[l], a, b, g_a,
-          [=](int64_t j) __attribute__((always_inline)) { return Pair<T>{load(e + j), load(e + j + kLanes)}; },
-          [=](int64_t j, int64_t) __attribute__((always_inline)) { return load(e + j); });
     } else {
-      IMAE_ISA::write_row(
-          grad, m_.C, a_[l], a, b, g_a,
-          [=](int64_t j) __attribute__((always_inline)) {
-            const Pair<T> x = load_pair(z + j);
-            return Pair<T>{V::exp_sweep(x.first - shift), V::exp_sweep(x.second - shift)};
-          },
-          [=](int64_t, int64_t at) __attribute__((always_inline)) { return V::exp_sweep(load(z + at) - shift); });
+      with_exponentials(l, [&](auto two, auto one) __attribute__((always_inline)) {
+        IMAE_ISA::write_row(grad, m_.C, a_[l], a, b, g_a, two, one);
+      });
     }
     if (!one) store_one(grad + b_[l], g_b);
   }

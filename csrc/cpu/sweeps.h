@@ -128,46 +128,6 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
   return sums.all + (sums.first + sums.second);
 }
 
-// The same of a part of a row, but for two labels.
-template <bool kAllLogits, class T>
-IMAE_INLINE auto exponentiate_but_two(ScalarOf<T>* to, const T* z, int64_t count, int64_t a, int64_t b, ScalarOf<T> m,
-                                      const T* next, const T* grad) {
-  using V = Vector<ScalarOf<T>>;
-  using Real = typename V::Real;
-  using Int = typename V::Int;
-  using Ints = typename V::Ints;
-  constexpr int64_t kLanes = V::kLanes, kLine = 64 / sizeof(T);
-  const NotLabel<T> not_a(a), not_b(b);
-  const auto keep = [=](Sums<Real> sums, int64_t j, Real z_j, Ints counts) __attribute__((always_inline)) {
-    const Real x = z_j - m, e = V::exp_sweep(x);
-    store(to + j, e);
-    add_terms<kAllLogits ? kPlain : 0, V>(sums, x, e, counts);
-    return sums;
-  };
-  struct Two {
-    Sums<Real> first, second, all;
-    Ints a, b;  // of each lane's class: the labels
-  };
-  const Two sums = fold_vectors<T>(
-      count, Two{{}, {}, {}, not_a.ahead, not_b.ahead},
-      [=](Two s, int64_t j) __attribute__((always_inline)) {
-        for (int64_t k = j; k < j + 2 * kLanes; k += kLine) {
-          __builtin_prefetch(next + k);
-          __builtin_prefetch(grad + k, 1);
-        }
-        const Pair<T> x = load_pair(z + j);
-        constexpr auto kNext = static_cast<Int>(Pair<T>::kNext), kStep = static_cast<Int>(2 * kLanes);
-        return Two{keep(s.first, j, x.first, (s.a != 0) & (s.b != 0)),
-                   keep(s.second, j + kLanes, x.second, (s.a != kNext) & (s.b != kNext)), s.all, s.a - kStep,
-                   s.b - kStep};
-      },
-      [=](Two s, int64_t j, int64_t at) __attribute__((always_inline)) {
-        return Two{keep(s.first, j, load(z + at), not_a.last(j, at) & not_b.last(j, at)), s.second, s.all, s.a, s.b};
-      },
-      [](Two s) __attribute__((always_inline)) { return Two{{}, {}, s.all + (s.first + s.second), s.a, s.b}; });
-  return sums.all + (sums.first + sums.second);
-}
-
 // exponentiate() of a row of any length, in parts. Where kept is false, a part replaces the one before.
 template <int kSums, class T>
 __attribute__((noinline)) Sums<typename Vector<ScalarOf<T>>::Real> exponentiate_parts(ScalarOf<T>* to, bool kept,

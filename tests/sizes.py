@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -34,15 +35,16 @@ def of_python(text: str) -> Iterator[tuple[str, int]]:
 
 
 def of_cpp(text: str) -> Iterator[tuple[str, int]]:
-    """Functions and their lines, as clang-format lays them out: from a line that opens to one that closes as far in."""
+    """Functions and their lines, as clang-format lays them out: from a line that opens to the one that closes."""
     lines = text.splitlines()
     for i, line in enumerate(lines):
         if not re.match(r" *(?!if|for|while|switch|else|do\b|\})\S.*\).*\{$", line):
             continue
         head = lines[i - 1] if line.strip().startswith(":") else line  # the members of a constructor have a line
-        indent, name = re.match(r" *", head)[0], re.search(r"(\w+)\(", head)
-        end = next((k for k in range(i, len(lines)) if lines[k].startswith(indent + "}")), i)
-        yield name[1] if name else head.strip(), end - i + 1
+        name = re.search(r"(\w+)\(", head)
+        open_braces = accumulate(line.count("{") - line.count("}") for line in lines[i:])
+        count = next((k for k, depth in enumerate(open_braces, 1) if depth <= 0), 1)
+        yield name[1] if name else head.strip(), count
 
 
 def too_long() -> tuple[set[str], set[str]]:

@@ -143,21 +143,10 @@ class MixedRows {
     const auto counts = (V::iota() < static_cast<Int>(m_.C)) & (V::iota() != a);
     return {V::select(counts, e, Real{}), V::select(counts, x, Real{})};
   }
-  // f(two, one), the two functions that give a row's exponentials as write_row() wants them.
+  // The functions that give a row's exponentials, as sweeps.h has them.
   template <class F>
   IMAE_INLINE void with_exponentials(int l, F f) {
-    const T* z = row(l);
-    const S *e = kept(l), shift = found_[0].shift[l];
-    if (block_.kept)
-      f([=](int64_t j) __attribute__((always_inline)) { return Pair<T>{load(e + j), load(e + j + kLanes)}; },
-        [=](int64_t j, int64_t) __attribute__((always_inline)) { return load(e + j); });
-    else
-      f(
-          [=](int64_t j) __attribute__((always_inline)) {
-            const Pair<T> x = load_pair(z + j);
-            return Pair<T>{V::exp_sweep(x.first - shift), V::exp_sweep(x.second - shift)};
-          },
-          [=](int64_t, int64_t at) __attribute__((always_inline)) { return V::exp_sweep(load(z + at) - shift); });
+    IMAE_ISA::with_exponentials<T>(block_.kept ? kept(l) : nullptr, row(l), found_[0].shift[l], f);
   }
   S add_up_neither(int l) {
     const NotLabel<T> a(a_[l]), b(b_[l]);

@@ -175,6 +175,22 @@ IMAE_INLINE Statistics<ScalarOf<T>> read_row(ScalarOf<T>* to, bool kept, const T
   return {max, reduce_one<kLanes>(sums.exp, Plus{}), reduce_one<kLanes>(sums.plain, Plus{}), load_one(z + y)};
 }
 
+// f(two, one), the two functions that give a row's exponentials to write_row: kept ones, or, without, of the logits.
+template <class T, class F>
+IMAE_INLINE void with_exponentials(const ScalarOf<T>* kept, const T* z, ScalarOf<T> shift, F f) {
+  using V = Vector<ScalarOf<T>>;
+  if (kept)
+    f([=](int64_t j) __attribute__((always_inline)) { return Pair<T>{load(kept + j), load(kept + j + V::kLanes)}; },
+      [=](int64_t j, int64_t) __attribute__((always_inline)) { return load(kept + j); });
+  else
+    f(
+        [=](int64_t j) __attribute__((always_inline)) {
+          const Pair<T> x = load_pair(z + j);
+          return Pair<T>{V::exp_sweep(x.first - shift), V::exp_sweep(x.second - shift)};
+        },
+        [=](int64_t, int64_t at) __attribute__((always_inline)) { return V::exp_sweep(load(z + at) - shift); });
+}
+
 // two(j), one(j, at): the exponentials
 template <class T, class Two, class One>
 IMAE_INLINE void write_row(T* grad, int64_t C, int64_t y, ScalarOf<T> a, ScalarOf<T> b, ScalarOf<T> g_y, Two two,

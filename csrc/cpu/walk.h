@@ -37,24 +37,14 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
     const S* const kept = kRead && block.kept ? block.row(C, k, 0) : nullptr;
     for (int l = g.begin; l < g.end; ++l) {
       T* row = grad + to.row(g.first + l);
-      const T* z = logits + from.row(g.first + l);
-      const S* e = kept ? kept + l * padded<S>(C) : nullptr;
-      const S shift = c.shift[l];
-      if (!y.live(l))
+      if (!y.live(l)) {
         __builtin_memset(row, 0, C * sizeof(T));
-      else if (kept)
-        write_row(
-            row, C, y[l], a[l], b[l], c.g_y[l],
-            [=](int64_t j) __attribute__((always_inline)) { return Pair<T>{load(e + j), load(e + j + V::kLanes)}; },
-            [=](int64_t j, int64_t) __attribute__((always_inline)) { return load(e + j); });
-      else
-        write_row(
-            row, C, y[l], a[l], b[l], c.g_y[l],
-            [=](int64_t j) __attribute__((always_inline)) {
-              const Pair<T> x = load_pair(z + j);
-              return Pair<T>{V::exp_sweep(x.first - shift), V::exp_sweep(x.second - shift)};
-            },
-            [=](int64_t, int64_t at) __attribute__((always_inline)) { return V::exp_sweep(load(z + at) - shift); });
+        continue;
+      }
+      with_exponentials<T>(kept ? kept + l * padded<S>(C) : nullptr, logits + from.row(g.first + l), c.shift[l],
+                           [&](auto two, auto one) __attribute__((always_inline)) {
+                             write_row(row, C, y[l], a[l], b[l], c.g_y[l], two, one);
+                           });
     }
   } else if (plan.path == Path::kAcross) {
     const T* z = logits + from.row(g.first);

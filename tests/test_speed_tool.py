@@ -17,7 +17,7 @@ from speed_results import made_up, made_up_run
 from torch import Tensor
 
 from benchmarks.speed import __main__ as tool
-from benchmarks.speed import cases, figures, readme, results, table, targets
+from benchmarks.speed import cases, figures, kinds, readme, results, table, targets
 from benchmarks.speed.cases import Case
 from benchmarks.speed.contenders import CONTENDERS, Contender, Step, eager_reference, through_autograd, traced_reference
 from benchmarks.speed.measure import Plan, measure
@@ -267,3 +267,22 @@ def test_bad_options_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             tool.parse(words)
     assert "no such contender: nobody" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", kinds.KINDS)
+def test_kinds_are_timed_and_held_against_their_goals(name: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    kind = kinds.KINDS[name]
+    _, goals = next(iter(kind.goals.items()))
+    monkeypatch.setitem(kinds.KINDS, name, kinds.Kind(kind.prepare, {(6, 5): goals}))
+    kinds.main([name, "--threads", "1", "--seconds", "0"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].startswith(f"{name} 6x5, 7 rounds: ") and len(lines) == 4 + len(goals)
+    assert all(goal.numerator in line and goal.denominator in line for goal, line in zip(goals, lines[4:], strict=True))
+
+
+def test_a_goal_says_whether_it_is_met() -> None:
+    times = {"a": [2.0, 6.0, 4.0], "b": [1.0, 2.0, 2.0]}  # ratios 2, 3, 2
+    assert kinds.Goal("a", "b", 2).line(times).endswith("2.00 [2.00, 2.50]   wanted >= 2")
+    assert kinds.Goal("a", "b", 2.1).line(times).endswith("wanted >= 2.1, short")
+    assert kinds.Goal("a", "b", 1.9, at_least=False).line(times).endswith("wanted <= 1.9, short")
+    assert "wanted" not in kinds.Goal("a", "b").line(times)

@@ -66,7 +66,7 @@ def measure(case: Case, contenders: Sequence[Contender], plan: Plan) -> CaseResu
             not_run[contender.key] = _reason(error)
     del expected  # memory for the passes
     graphs = _compilations()
-    with _no_garbage_collection():
+    with no_garbage_collection():
         rounds = _run_rounds(case, runners, plan)
     if _compilations() != graphs:
         raise RuntimeError(f"{case.name}: something was compiled while it was timed")
@@ -206,7 +206,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     gc.collect()
     gc.disable()
     try:

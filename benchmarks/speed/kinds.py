@@ -58,10 +58,11 @@ class Kind:
 def backward(loss_of: Callable[[Tensor], Tensor], logits: Tensor) -> Pass:
     """Return a forward and backward pass that frees its gradient."""
     leaf = logits.detach().requires_grad_()
-    ones = torch.ones_like(loss_of(leaf).detach())
+    loss = loss_of(leaf).detach()
+    given = torch.ones_like(loss) if loss.dim() else None  # a scalar needs none
 
     def run() -> None:
-        loss_of(leaf).backward(ones)
+        loss_of(leaf).backward(given)
         leaf.grad = None
 
     return run

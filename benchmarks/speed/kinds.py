@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imae_ext import CCE, IMAE, binary_robust_loss, mixed_loss, robust_loss
+from imae_ext import binary_robust_loss, mixed_loss, robust_loss
 
 from . import machine
 from .cases import Shape, shape_name
+from .contenders import CCE, IMAE
 from .measure import BLOCK, no_garbage_collection
 from .results import Spread
 
@@ -76,17 +77,17 @@ def labels(shape: Shape) -> dict[str, Pass]:
     z, y = labelled(shape)
     return {
         "F.cross_entropy": backward(lambda z: F.cross_entropy(z, y), z),
-        "IMAE": backward(lambda z: robust_loss(z, y, IMAE()), z),
+        "IMAE": backward(lambda z: robust_loss(z, y, IMAE), z),
     }
 
 
 def reductions(shape: Shape) -> dict[str, Pass]:
     z, y = labelled(shape)
     return {
-        "mean": backward(lambda z: robust_loss(z, y, IMAE()), z),
-        "none": backward(lambda z: robust_loss(z, y, IMAE(), reduction="none"), z),
-        "normalized": backward(lambda z: robust_loss(z, y, IMAE(), reduction="normalized"), z),
-        "float16": backward(lambda z: robust_loss(z, y, IMAE()), z.half()),
+        "mean": backward(lambda z: robust_loss(z, y, IMAE), z),
+        "none": backward(lambda z: robust_loss(z, y, IMAE, reduction="none"), z),
+        "normalized": backward(lambda z: robust_loss(z, y, IMAE, reduction="normalized"), z),
+        "float16": backward(lambda z: robust_loss(z, y, IMAE), z.half()),
     }
 
 
@@ -94,8 +95,8 @@ def probabilities(shape: Shape) -> dict[str, Pass]:
     z, t = torch.randn(shape), torch.randn(shape).softmax(1)
     return {
         "F.cross_entropy": backward(lambda z: F.cross_entropy(z, t), z),
-        "CCE": backward(lambda z: robust_loss(z, t, CCE()), z),
-        "IMAE": backward(lambda z: robust_loss(z, t, IMAE()), z),
+        "CCE": backward(lambda z: robust_loss(z, t, CCE), z),
+        "IMAE": backward(lambda z: robust_loss(z, t, IMAE), z),
     }
 
 
@@ -103,10 +104,10 @@ def two_labels(shape: Shape) -> dict[str, Pass]:
     z, y = labelled(shape)
     _, other = labelled(shape)
     return {
-        "one, CCE": backward(lambda z: robust_loss(z, y, CCE()), z),
-        "two, CCE": backward(lambda z: mixed_loss(z, y, other, 0.3, CCE()), z),
-        "one, IMAE": backward(lambda z: robust_loss(z, y, IMAE()), z),
-        "two, IMAE": backward(lambda z: mixed_loss(z, y, other, 0.3, IMAE()), z),
+        "one, CCE": backward(lambda z: robust_loss(z, y, CCE), z),
+        "two, CCE": backward(lambda z: mixed_loss(z, y, other, 0.3, CCE), z),
+        "one, IMAE": backward(lambda z: robust_loss(z, y, IMAE), z),
+        "two, IMAE": backward(lambda z: mixed_loss(z, y, other, 0.3, IMAE), z),
     }
 
 
@@ -114,8 +115,8 @@ def binary(shape: Shape) -> dict[str, Pass]:
     z, yes = torch.randn(shape), (torch.rand(shape) < 0.2).float()
     return {
         "F.binary_cross_entropy_with_logits": backward(lambda z: F.binary_cross_entropy_with_logits(z, yes), z),
-        "CCE": backward(lambda z: binary_robust_loss(z, yes, CCE()), z),
-        "IMAE": backward(lambda z: binary_robust_loss(z, yes, IMAE()), z),
+        "CCE": backward(lambda z: binary_robust_loss(z, yes, CCE), z),
+        "IMAE": backward(lambda z: binary_robust_loss(z, yes, IMAE), z),
     }
 
 

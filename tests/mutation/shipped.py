@@ -126,8 +126,9 @@ SHIPPED = (
     ),
     Fault(
         "csrc/cpu/passes.h",
-        "for (int l = g.begin; to && l < g.end; ++l) static_cast<S*>(to)[g.first + l] = x[l];",
-        "for (int l = g.begin; to && l < g.end; ++l)\n      if (y.live(l)) static_cast<S*>(to)[g.first + l] = x[l];",
+        "put_rows<S>(f.value, g, value);",
+        "for (int l = g.begin; f.value && l < g.end; ++l)\n"
+        "    if (y.live(l)) static_cast<S*>(f.value)[g.first + l] = value[l];",
         "the loss of ignored rows left uninitialised",
         SHAPES,
     ),

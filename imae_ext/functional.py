@@ -136,8 +136,9 @@ def value_and_grad(
       ignore_index: as in :func:`robust_loss`.
       reduction: as in :func:`robust_loss`; for ``"none"``, each row's own gradient.
       group: as in :func:`robust_loss`.
-      out: like the logits; where to write the gradient. Reusing one saves a large allocation in every step. It
-        shares no memory with the logits, which compiled code cannot check, and requires no gradient.
+      out: like the logits; where to write the gradient. Reusing one saves a large allocation in every step, but for
+        probabilities, smoothed labels and groups, whose gradient is copied there. It shares no memory with the logits,
+        which compiled code cannot check, and requires no gradient.
 
     Returns:
       The loss, as :func:`robust_loss` gives it, and the gradient, of the logits' shape and dtype (``out`` if given).

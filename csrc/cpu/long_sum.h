@@ -11,6 +11,7 @@ class LongSum {
   using Real = typename V::Real;
 
  public:
+  IMAE_INLINE LongSum() : sum_{}, off_{} {}
   IMAE_INLINE void add(Real part) {
     const Real all = sum_ + part, added = all - sum_, lost = (sum_ - (all - added)) + (part - added);
     off_ += V::select(lost == lost, lost, Real{});  // NaN if the sum is infinite
@@ -19,7 +20,7 @@ class LongSum {
   IMAE_INLINE Real all() const { return sum_ + off_; }
 
  private:
-  Real sum_{}, off_{};
+  Real sum_, off_;
 };
 
 }  // namespace imae::IMAE_ISA

@@ -11,7 +11,7 @@ class LongSum {
   using Real = typename V::Real;
 
  public:
-  IMAE_INLINE LongSum() : sum_{}, off_{} {}
+  LongSum() : sum_{}, off_{} {}
   IMAE_INLINE void add(Real part) {
     const Real all = sum_ + part, added = all - sum_, lost = (sum_ - (all - added)) + (part - added);
     off_ += V::select(lost == lost, lost, Real{});  // NaN if the sum is infinite

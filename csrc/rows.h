@@ -62,7 +62,7 @@ struct Written {
   const void* divisor = nullptr;  // [1] S
 };
 
-// Such rows: all dense.
+// The same of rows of logits, whose tensors are all dense: dense.h, mixed.h.
 struct TargetRows : Written {
   DType dtype = DType::kFloat32;
   int64_t N = 0, C = 0;

@@ -11,6 +11,8 @@ class LongSum {
   using Real = typename V::Real;
 
  public:
+  // Not by default initialisers, on which GCC 12 breaks without optimisation; not IMAE_INLINE, since a constructor that
+  // the compiler makes, and calls this one from, is of no instruction set.
   LongSum() : sum_{}, off_{} {}
   IMAE_INLINE void add(Real part) {
     const Real all = sum_ + part, added = all - sum_, lost = (sum_ - (all - added)) + (part - added);

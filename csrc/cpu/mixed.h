@@ -108,8 +108,8 @@ class MixedRows {
       if (!done[l]) read_apart<kAllLogits>(l);
     evaluate<kAllLogits>();
   }
-  // The sum over the classes that are neither label. Up to where the sums of all but one label halve, the difference
-  // loses a bit.
+  // The sum over the classes that are neither label: a difference while it loses a bit at most, that is while the sum
+  // without the second label is at least half of that without the first.
   Real find_neither(typename V::Ints two, Real not_a) {
     Real neither = V::select(two, not_a - e_b_, not_a);
     const auto lost = two & (neither + S(1) < not_a * S(0.5));

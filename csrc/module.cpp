@@ -32,6 +32,23 @@ static py::list formulas() {
   return table;
 }
 
+// Whether a scalar at this address, a double or else a float, is 1. By Python's own calling convention, which takes a
+// quarter of pybind11's time: it is asked in every backward pass.
+static PyObject* is_one(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  if (count != 2) {
+    PyErr_SetString(PyExc_TypeError, "is_one takes an address and whether a double is there");
+    return nullptr;
+  }
+  const void* at = PyLong_AsVoidPtr(given[0]);
+  if (PyErr_Occurred()) return nullptr;
+  const bool one =
+      at && (given[1] == Py_True ? *static_cast<const double*>(at) == 1 : *static_cast<const float*>(at) == 1);
+  return PyBool_FromLong(one);
+}
+static PyMethodDef plain_functions[] = {{"is_one", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(&is_one)),
+                                         METH_FASTCALL, "whether a scalar, at an address, is 1"},
+                                        {}};
+
 // What it hands out is constant, so that free-threaded Python may call it without its lock.
 PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.doc() = "Build information and the formula table of imae_ext.";
@@ -41,6 +58,7 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
       "check_formula",
       [](const std::vector<double>& terms) { imae::prepare(terms.data(), static_cast<int64_t>(terms.size())); },
       "ValueError if the kernels cannot evaluate this combination");
+  if (PyModule_AddFunctions(m.ptr(), plain_functions) != 0) throw py::error_already_set();
   m.attr("cuda_architectures") = IMAE_CUDA_ARCHS;
   m.attr("interface") = IMAE_INTERFACE;
   m.attr("max_terms") = imae::kMaxTerms;

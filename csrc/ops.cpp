@@ -211,7 +211,10 @@ STABLE_TORCH_LIBRARY(imae_ext, m) {
   "(Tensor logits, Tensor target, float[] formula, Tensor? weight, Tensor? sample_weight, int ignore_index, int " \
   "reduction"
   m.def("forward" LOSS_ARGUMENTS ") -> Tensor");
-  m.def("forward_backward" LOSS_ARGUMENTS ") -> (Tensor, Tensor)");
+  // with defaults, since to pass an argument takes longer than to leave it out, and small training steps call this one
+  m.def(
+      "forward_backward(Tensor logits, Tensor target, float[] formula, Tensor? weight=None, Tensor? "
+      "sample_weight=None, int ignore_index=-100, int reduction=1) -> (Tensor, Tensor)");
   m.def("forward_backward_out" LOSS_ARGUMENTS ", Tensor(a!) out) -> Tensor");
   m.def(
       "forward_backward_(Tensor(a!) logits, Tensor target, float[] formula, Tensor? weight, Tensor? sample_weight, int "

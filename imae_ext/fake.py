@@ -21,10 +21,10 @@ def _loss(
     logits: Tensor,
     target: Tensor,
     formula: list[float],
-    weight: Tensor | None,
-    sample_weight: Tensor | None,
-    ignore_index: int,
-    reduction: int,
+    weight: Tensor | None = None,  # as in the schema of forward_backward: torch leaves out what is equal to it
+    sample_weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: int = 1,
     *_: Any,
 ) -> Tensor:
     check_tensors(logits, target, weight, sample_weight)

@@ -99,7 +99,8 @@ def robust_loss(
     if group is not None:
         given = (formula, weight, sample_weight, label_smoothing, ignore_index, reduction)
         return rows.loss(robust_loss, logits, target, given, group)
-    if label_smoothing != 0 or soft.is_meant(logits, target):
+    may_be_amounts = getattr(target, "dtype", None) is not torch.int64  # which nearly all labels are
+    if label_smoothing != 0 or (may_be_amounts and soft.is_meant(logits, target)):
         return _soft(logits, target, (formula, weight, sample_weight, label_smoothing, ignore_index, reduction))
     options = (formula, weight, sample_weight, ignore_index, reduction)
     if devices.has_kernels(logits):

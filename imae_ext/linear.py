@@ -122,7 +122,7 @@ def _loss(inputs: Inputs, options: Head) -> Tensor:
     x, head, bias, *rest = inputs
     kind = x.device.type
     others = any(t is not None and t.requires_grad for t in rest)
-    transformed = _torch.transforming() or _torch.in_forward_mode()
+    transformed = _torch.transformed()
     if others or transformed or kind == "meta" or not devices.has_kernels(x):
         return head_ops.reference_loss(inputs, options)
     wanted = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (x, head, bias)]

@@ -62,6 +62,11 @@ def _scaled(grad: Tensor, grad_output: Tensor, target: Tensor, options: Options)
     return torch.where(counts.unsqueeze(min(1, grad.dim() - 1)), product, 0.0).to(grad.dtype)
 
 
+# What the two Functions take beside the logits: the target and the options. One argument that is no tensor costs less
+# than a tensor and a tuple.
+_Given = tuple[Tensor, Options]
+
+
 class _OnePass(torch.autograd.Function):
     """For eager mode: forward takes a context, the cheapest form of a Function. Its gradient is written in forward.
 
@@ -69,69 +74,79 @@ class _OnePass(torch.autograd.Function):
     changed meanwhile, which is no error. It passes the hooks by itself: checkpointing drops it, offloading moves it.
     Without hooks nothing is a saved tensor, for to save and release them is a twentieth of a small step: what a second
     backward needs is held as long as they would be.
+
+    ctx.held has the options; what held.given makes of the arguments, None with hooks; the gradient, or what a hook
+    packed of it, None once it was given away; and the hook that unpacks it.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, options: Options) -> Tensor:
-        formula, weight, sample_weight, ignore_index, reduction = ctx.options = options
-        loss, grad = _eager_forward_backward(
-            logits, target, formula.packed, weight, sample_weight, ignore_index, REDUCTIONS[reduction]
-        )
+    def forward(ctx: Any, logits: Tensor, given: _Given) -> Tensor:
+        target, options = given
+        formula, weight, sample_weight, ignore_index, reduction = options
+        weighed = weight is not None or sample_weight is not None
+        if weighed or ignore_index != -100 or reduction != "mean":
+            rest: tuple[Any, ...] = weight, sample_weight, ignore_index, REDUCTIONS[reduction]
+        else:
+            rest = ()  # what the operator takes without them: to pass the four costs a hundredth of a small step
+        loss, grad = _eager_forward_backward(logits, target, formula.packed, *rest)
         hooks = _torch.saving_hooks(False)
         if hooks:
             ctx.save_for_backward(logits, target, weight, sample_weight)
-            ctx.kept, ctx.ready = None, (hooks[0](grad), None, hooks[1])
+            ctx.held = options, None, hooks[0](grad), hooks[1]
         else:
-            ctx.kept = logits, target, held.changes(logits, target, weight, sample_weight)
-            ctx.ready = grad, target, None
+            changes = logits._version + target._version  # what held.changes counts, without its call
+            if weighed:
+                changes += held.changes(weight, sample_weight)
+            ctx.held = options, (logits, target, changes), grad, None
         return loss  # type: ignore[no-any-return]
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, None]:
-        options, kept = ctx.options, ctx.kept
-        if not (_compiling() or _torch.keeps_graph()):
-            ctx.kept = None
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None]:
+        options, kept, grad, unpack = ctx.held
+        compiling = _compiling()
+        later = kept if compiling or _torch.keeps_graph() else None
         if torch.is_grad_enabled():  # create_graph
-            logits, target = held.given(ctx, kept)
-            return by_reference.gradient(logits, target, options, grad_output), None, None
-        ready, ctx.ready = ctx.ready, None
-        if ready is None:  # a second backward through a retained graph; the first one gave the buffer away
-            logits, target = held.given(ctx, kept)
+            ctx.held = options, later, grad, unpack
+            logits, target = held.given(ctx, options, kept)
+            return by_reference.gradient(logits, target, options, grad_output), None
+        ctx.held = options, later, None, None
+        if unpack:
+            return _scaled(unpack(grad), grad_output, ctx.saved_tensors[1], options), None
+        if grad is None:  # a second backward through a retained graph; the first one gave the buffer away
+            logits, target = held.given(ctx, options, kept)
             _, grad = _forward_backward(*_arguments(logits, target, options))
         else:
-            grad, target, unpack = ready
-            if unpack:
-                target = ctx.saved_tensors[1]
-                return _scaled(unpack(grad), grad_output, target, options), None, None
+            target = kept[1]
         try:
-            if not _torch.is_one(grad_output):
+            if compiling or not _torch.is_one(grad_output):
                 _, weight, sample_weight, ignore_index, _ = options
                 _scale(grad, grad_output, target, weight, sample_weight, ignore_index)
         except RuntimeError:
             if not _torch.is_batch(grad_output):
                 raise
             grad = _scaled(grad, grad_output, target, options)
-        return grad, None, None
+        return grad, None
 
 
 class _TwoPass(torch.autograd.Function):
     """The same, but backward reads the logits again, with the rows' coefficients from forward."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, options: Options) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, given: _Given) -> Tensor:
+        target, options = given
         _, weight, sample_weight, _, _ = ctx.options = options
         loss, rows, divisor = _forward_save(*_arguments(logits, target, options))
         ctx.save_for_backward(logits, target, weight, sample_weight, rows, divisor)
         return loss  # type: ignore[no-any-return]
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None]:
         logits, target, *_, rows, divisor = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph
-            return by_reference.gradient(logits, target, ctx.options, grad_output), None, None
+            return by_reference.gradient(logits, target, ctx.options, grad_output), None
         ignore_index = ctx.options[3]
         try:
-            return _backward(logits, target, rows, divisor, grad_output, ignore_index), None, None
+            return _backward(logits, target, rows, divisor, grad_output, ignore_index), None
         except RuntimeError:
             checks.check_labels(logits, target, ignore_index)
             _ask_for_memory(logits)
@@ -199,16 +214,9 @@ def _ask_for_memory(logits: Tensor) -> None:
 REFUSALS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 
-def _wants_grad(weight: Tensor | None) -> bool:
-    return weight is not None and getattr(weight, "requires_grad", False)
-
-
 def needs_reference(*others: Tensor | None) -> bool:
     """Whether the kernels do not serve: a derivative by another tensor than the logits, a transform, forward mode."""
-    for each in others:
-        if each is not None and _wants_grad(each):
-            return True
-    return _torch.transforming() or _torch.in_forward_mode()
+    return _torch.transformed() or any(getattr(each, "requires_grad", False) for each in others)
 
 
 def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
@@ -216,19 +224,21 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     _, weight, sample_weight, ignore_index, reduction = options
     if type(ignore_index) is not int:
         options = checks.plain(options)
-    if needs_reference(weight, sample_weight):
+    weighed = weight is not None or sample_weight is not None
+    if needs_reference(weight, sample_weight) if weighed else _torch.transformed():
         return by_reference.loss(logits, target, options)
     if _compiling():
         return _traced(logits, target, options)
     try:
         if logits.requires_grad and torch.is_grad_enabled():
             apply = _apply_one_pass if _one_pass(logits, reduction) else _apply_two_pass
-            return apply(_torch.unwrap(logits), target, options)  # type: ignore[no-any-return]
+            return apply(_torch.unwrap(logits), (target, options))  # type: ignore[no-any-return]
         value: Tensor = _forward(*_arguments(logits, target, options))
         return value
     except REFUSALS:
         checks.check(logits, target, *options)
         if logits.requires_grad and torch.is_grad_enabled():
+            held.check_counted(target, weight, sample_weight)
             _ask_for_memory(logits)
         raise
 

@@ -259,7 +259,7 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     """
     options = checks.plain(options)
     trained_weight = any(getattr(weight, "requires_grad", False) for weight in options[1:3])
-    if torch.compiler.is_compiling() or trained_weight or _torch.transforming() or _torch.in_forward_mode():
+    if torch.compiler.is_compiling() or trained_weight or _torch.transformed():
         return by_reference.loss(logits, target, options)
     checks.check(logits, target, *options)
     if logits.requires_grad and torch.is_grad_enabled():

@@ -236,3 +236,25 @@ def test_compiled(dtype, reduction, weighted):
 def test_compiled_by_inductor(weighted):
     for dtype in (torch.float32, torch.bfloat16):
         check_compiled(dtype, "mean", CCE(), weighted, "inductor", (INF, NAN, -2.5))
+
+
+@by_dtype
+@pytest.mark.parametrize(
+    ("upstream", "factor"),
+    (
+        (lambda dtype: torch._neg_view(torch.ones((), dtype=dtype)), -1.0),  # as of an imaginary part
+        (lambda dtype: torch._neg_view(-torch.ones((), dtype=dtype)), 1.0),
+        (lambda dtype: torch._efficientzerotensor((), dtype=dtype), 0.0),
+        (lambda dtype: torch.tensor([2.0, 1.0], dtype=dtype)[1], 1.0),
+        (lambda dtype: torch.tensor(0.5, dtype=dtype), 0.5),
+    ),
+    ids=("1 to be negated", "-1 to be negated", "no memory", "one of two", "half"),
+)
+def test_an_upstream_gradient_may_lie_in_memory_as_it_likes(upstream, factor, dtype):
+    """Whether it is 1 is read there, if that is its value."""
+    logits, target, weight, _ = problem(dtype)
+    logits.requires_grad_()
+    first, second = (imae_ext.robust_loss(logits, target, IMAE(), weight=weight) for _ in range(2))
+    (wanted,) = torch.autograd.grad(first, logits)
+    (got,) = torch.autograd.grad(second, logits, upstream(second.dtype))
+    assert wanted.any() and torch.allclose(got, factor * wanted, rtol=1e-2 if dtype.itemsize == 2 else 1e-6)

@@ -159,7 +159,7 @@ class _Loss(torch.autograd.Function):
 def loss(logits: Tensor, target: Tensor, options: Options, spread: Spread) -> Tensor:
     """Compute the loss of a checked call, differentiable with respect to the logits that are here."""
     trained = any(w is not None and w.requires_grad for w in options[1:3])
-    if trained or _torch.transforming() or _torch.in_forward_mode():
+    if trained or _torch.transformed():
         raise RuntimeError(
             "imae_ext: a loss whose classes are spread over processes has a derivative by the logits alone, and none "
             "inside torch.func or forward mode; gather the logits, or shard rows instead of classes"

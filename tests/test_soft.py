@@ -185,6 +185,9 @@ def test_what_does_not_count_stays_out(reduction, robust_loss):
     options = {"sample_weight": samples, "reduction": reduction}
     wanted = gradient(robust_loss, z, t, FORMULA, **options)
     assert (wanted[1][[2, 3]] == 0).all() and wanted[1].isfinite().all() and wanted[1][5, 1] == 0
+    if reduction == "mean":  # over all rows, of zeros too
+        summed = gradient(robust_loss, z, t, FORMULA, sample_weight=samples, reduction="sum")
+        torch.testing.assert_close(wanted, (summed[0] / samples.sum(), summed[1] / samples.sum()))
     z[2], z[3] = NAN, torch.tensor([INF, -INF, NAN, 0, 0])
     got = gradient(robust_loss, z, t, FORMULA, **options)
     assert torch.equal(got[0], wanted[0]) and torch.equal(got[1], wanted[1])

@@ -4,6 +4,7 @@
 #include "../steps.h"
 #include "elements.h"
 #include "isa.h"
+#include "outlet.h"
 #include "simd.h"
 
 namespace imae::IMAE_ISA {
@@ -11,7 +12,8 @@ namespace imae::IMAE_ISA {
 constexpr int kSome = 8;                         // pairs of vectors that are added up at once: no sum has many terms
 constexpr int64_t kSomeClasses = 16;             // the same across rows
 constexpr int64_t kPart = 1024;                  // classes that are read at once; whole pairs of vectors
-constexpr int64_t kAhead = 4096;                 // classes to fetch ahead within a row; shorter rows: the next block's
+constexpr int64_t kSoon = 2048;                  // classes to fetch ahead into the nearest cache, in whole rows
+constexpr int64_t kLater = 4096;                 // into the next one within a row; shorter rows: the next block's
 constexpr int64_t kLaneClasses = 16;             // up to this many classes a lane for each row is faster
 constexpr int64_t kBlockBytes = 64 * 1024;       // of a block's exponentials: they stay in a near cache
 constexpr int64_t kRowBytes = 1024 * 1024;       // of a longer row's, if they are kept
@@ -23,6 +25,12 @@ template <class S>
 IMAE_INLINE constexpr int64_t padded(int64_t classes) {
   constexpr int64_t kLanes = Vector<S>::kLanes;
   return (classes + kLanes - 1) / kLanes * kLanes;
+}
+
+// Whether the nearest cache is too small for the rows of a block, their gradient and the logits of the next one.
+template <class T>
+IMAE_INLINE constexpr bool is_long(int64_t C) {
+  return C > (sizeof(T) > 2 ? 256 : kPart);
 }
 
 // kLanes rows. In a group that overlaps the one before, the first lanes are done already.
@@ -119,6 +127,7 @@ struct Block {
   alignas(64) S near[kBlockBytes / sizeof(S)];
   S* scratch = near;
   bool kept = false;
+  Outlet<T> outlet;
 
   Block() = default;
   Block(const Block&) = delete;

@@ -29,6 +29,7 @@ class MixedRows {
     rows_ = static_cast<int>(fit < 1 ? 1 : fit < kLanes ? fit : kLanes);
     block_.count = 1;
     block_.keep_rows(m.C);
+    block_.outlet.open(m.grad, m.N, m.C);
   }
 
   // Rows [begin, end).
@@ -129,10 +130,12 @@ class MixedRows {
     const T* z = row(l);
     S* to = kept(l);
     if (m_.C < kLanes) return read_short(to, z, a_[l], shift);
-    const T *next = z + (m_.C <= kAhead ? rows_ * m_.C : kAhead), *later = reinterpret_cast<const T*>(to);
-    if (block_.kept && m_.grad) later = static_cast<const T*>(m_.grad) + (first_ + l) * m_.C;
-    return m_.C > kPart ? exponentiate_parts<kSums>(to, block_.kept, z, m_.C, a_[l], shift, next, later)
-                        : exponentiate<kSums>(to, z, m_.C, a_[l], shift, next, later);
+    const int64_t later = m_.C <= kLater ? rows_ * m_.C : kLater;
+    Fetch<T> fetch{z + (is_long<T>(m_.C) && kSoon < later ? kSoon : later), z + later, reinterpret_cast<const T*>(to)};
+    if (block_.kept && m_.grad && !block_.outlet.past())
+      fetch.grad = static_cast<const T*>(m_.grad) + (first_ + l) * m_.C;
+    return is_long<T>(m_.C) ? exponentiate_parts<kSums>(to, block_.kept, z, m_.C, a_[l], shift, fetch)
+                            : exponentiate<kSums>(to, z, m_.C, a_[l], shift, fetch);
   }
   // A row that is shorter than a vector.
   Sums<Real> read_short(S* to, const T* z, Int a, S shift) const {
@@ -220,7 +223,8 @@ class MixedRows {
       else if (apart_.at[l])
         write_apart(grad, l, f);
       else
-        write_row(grad, l, f);
+        write_row(block_.outlet.row(grad), l, f);
+      if (a_.live(l) && !apart_.at[l]) block_.outlet.finish(grad, m_.C);
     }
   }
   struct Pull {

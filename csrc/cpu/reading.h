@@ -30,7 +30,7 @@ IMAE_INLINE void read_one(const Rows& r, Block<T>& block, int k, int l) {
 // Rows in one sweep: not the maximum is subtracted but the label's logit, which is known.
 // In two sweeps where the maximum is wanted.
 template <int kSums, class T>
-IMAE_INLINE void read_rows(const Rows& r, Block<T>& block, int k, int64_t fetch) {
+IMAE_INLINE void read_rows(const Rows& r, Block<T>& block, int k, int64_t soon, int64_t later) {
   using S = ScalarOf<T>;
   using V = Vector<S>;
   using Real = typename V::Real;
@@ -41,10 +41,9 @@ IMAE_INLINE void read_rows(const Rows& r, Block<T>& block, int k, int64_t fetch)
   const View from = r.logits_view, to = r.grad ? r.grad_view : from;
   const T* logits = static_cast<const T*>(r.logits);
   const T* grad = r.grad ? static_cast<const T*>(r.grad) : logits;
-  const bool kept = block.kept;
+  const bool kept = block.kept, written = kept && !block.outlet.past();
   S* const to_keep = block.row(r.C, k, 0);
   const int64_t step = kept ? padded<S>(r.C) : 0;
-  const int64_t ahead = r.C <= kAhead ? fetch : kAhead;
   constexpr bool kMax = kSums & kFromMax;
   Real exp[kLanes], plain[kLanes], weighted[kLanes], squares[kLanes];
   alignas(64) S own[kLanes], shift[kLanes];
@@ -56,9 +55,9 @@ IMAE_INLINE void read_rows(const Rows& r, Block<T>& block, int k, int64_t fetch)
     own[l] = load_one(z + labels[l]);
     const S m = shift[l] = kMax ? finite_or_zero(maximum(z, r.C, labels[l])) : own[l];
     S* keep = to_keep + l * step;
-    const T *next = z + ahead, *later = kept ? grad + to.row(g.first + l) : reinterpret_cast<const T*>(keep);
-    const auto row = r.C > kPart ? exponentiate_parts<kSums>(keep, kept, z, r.C, labels[l], m, next, later)
-                                 : exponentiate<kSums>(keep, z, r.C, labels[l], m, next, later);
+    const Fetch<T> fetch{z + soon, z + later, written ? grad + to.row(g.first + l) : reinterpret_cast<const T*>(keep)};
+    const auto row = is_long<T>(r.C) ? exponentiate_parts<kSums>(keep, kept, z, r.C, labels[l], m, fetch)
+                                     : exponentiate<kSums>(keep, z, r.C, labels[l], m, fetch);
     exp[l] = row.exp;
     plain[l] = row.plain;
     weighted[l] = row.weighted;
@@ -178,9 +177,16 @@ IMAE_INLINE void read_extremes(const Rows& r, const Plan<T>& plan, Block<T>& blo
 // A block whose vectors run along the classes.
 template <int kSums, class T>
 IMAE_INLINE void read_along(const Rows& r, const Plan<T>& plan, Block<T>& block) {
-  const int64_t first = block.group[0].first, later = first + block.count * plan.rows;
-  const int64_t fetch = r.logits_view.row(later < r.N ? later : r.N - 1) - r.logits_view.row(first);
-  for (int k = 0; k < block.count; ++k) read_rows<kSums>(r, block, k, fetch);
+  const auto distance = [&r, first = block.group[0].first](int64_t rows) {
+    return r.logits_view.row(first + rows < r.N ? first + rows : r.N - 1) - r.logits_view.row(first);
+  };
+  const int64_t later = r.C <= kLater ? distance(block.count * plan.rows) : kLater;
+  int64_t soon = later;
+  if (is_long<T>(r.C)) {
+    const int64_t near = r.C <= kSoon ? distance(kSoon / r.C) : kSoon;
+    soon = near < later ? near : later;
+  }
+  for (int k = 0; k < block.count; ++k) read_rows<kSums>(r, block, k, soon, later);
   if constexpr (!(kSums & kFromMax)) read_extremes<kSums>(r, plan, block);
 }
 

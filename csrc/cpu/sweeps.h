@@ -88,11 +88,26 @@ class Total {
   LongSum<V> exp_, plain_, weighted_, squares_;
 };
 
+// What is fetched while a row is read: logits that are read soon, logits that are read later, and what is written. The
+// nearest cache takes the first, and a short row's gradient; the next one the rest.
+template <class T>
+struct Fetch {
+  const T *soon, *later, *grad;
+  template <bool kLong>
+  IMAE_INLINE void line(int64_t j) const {
+    __builtin_prefetch(soon + j);
+    if constexpr (kLong) {
+      __builtin_prefetch(later + j, 0, 2);
+      __builtin_prefetch(grad + j, 0, 2);
+    } else {
+      __builtin_prefetch(grad + j, 1);
+    }
+  }
+};
+
 // Keeps exp(z_j - m). Returns vectors whose lanes add up to the others' sums.
-// next: logits to read soon, grad: what is written later; both fetched meanwhile.
-template <int kSums, class T>
-IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_t y, ScalarOf<T> m, const T* next,
-                              const T* grad) {
+template <int kSums, bool kLong = false, class T>
+IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_t y, ScalarOf<T> m, Fetch<T> fetch) {
   using V = Vector<ScalarOf<T>>;
   using Real = typename V::Real;
   using Int = typename V::Int;
@@ -111,16 +126,14 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
   const Two sums = fold_vectors<T>(
       count, Two{{}, {}, {}, others.ahead},
       [=](Two sums, int64_t j) __attribute__((always_inline)) {
-        for (int64_t k = j; k < j + 2 * kLanes; k += kLine) {
-          __builtin_prefetch(next + k);
-          __builtin_prefetch(grad + k, 1);
-        }
+        for (int64_t k = j; k < j + 2 * kLanes; k += kLine) fetch.template line<kLong>(k);
         const Pair<T> x = load_pair(z + j);
         return Two{keep(sums.first, j, x.first, sums.ahead != 0),
                    keep(sums.second, j + kLanes, x.second, sums.ahead != static_cast<Int>(Pair<T>::kNext)), sums.all,
                    sums.ahead - static_cast<Int>(2 * kLanes)};
       },
       [=](Two sums, int64_t j, int64_t at) __attribute__((always_inline)) {
+        if constexpr (kLong) fetch.template line<kLong>(j);
         return Two{keep(sums.first, j, load(z + at), others.last(j, at)), sums.second, sums.all, sums.ahead};
       },
       [](Two sums)
@@ -132,13 +145,13 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
 template <int kSums, class T>
 __attribute__((noinline)) Sums<typename Vector<ScalarOf<T>>::Real> exponentiate_parts(ScalarOf<T>* to, bool kept,
                                                                                       const T* z, int64_t C, int64_t y,
-                                                                                      ScalarOf<T> m, const T* next,
-                                                                                      const T* grad) {
+                                                                                      ScalarOf<T> m, Fetch<T> fetch) {
+  if (C <= kPart) return exponentiate<kSums, true>(to, z, C, y, m, fetch);
   Total<Vector<ScalarOf<T>>> row;
   for (int64_t begin = 0; begin < C; begin += kPart) {
     const int64_t at = kept ? begin : 0;
-    row.add(exponentiate<kSums>(to + at, z + begin, C - begin < kPart ? C - begin : kPart, y - begin, m, next + begin,
-                                grad + at));
+    row.add(exponentiate<kSums, true>(to + at, z + begin, C - begin < kPart ? C - begin : kPart, y - begin, m,
+                                      Fetch<T>{fetch.soon + begin, fetch.later + begin, fetch.grad + at}));
   }
   return row.all();
 }
@@ -171,7 +184,7 @@ template <int kSums, class T>
 IMAE_INLINE Statistics<ScalarOf<T>> read_row(ScalarOf<T>* to, bool kept, const T* z, int64_t C, int64_t y) {
   constexpr int kLanes = Vector<ScalarOf<T>>::kLanes;
   const ScalarOf<T> max = finite_or_zero(maximum(z, C, y));
-  const auto sums = exponentiate_parts<kSums>(to, kept, z, C, y, max, z, reinterpret_cast<const T*>(to));
+  const auto sums = exponentiate_parts<kSums>(to, kept, z, C, y, max, Fetch<T>{z, z, reinterpret_cast<const T*>(to)});
   return {max, reduce_one<kLanes>(sums.exp, Plus{}), reduce_one<kLanes>(sums.plain, Plus{}), load_one(z + y)};
 }
 

@@ -160,11 +160,13 @@ def value_and_grad(
     spread = type(logits) is not Tensor and dtensor.is_dtensor(logits)
     if spread and out is not None:
         raise ValueError("imae_ext: expected no out for DTensor logits, whose gradient is a DTensor, too; leave it out")
-    if group is None and not spread and label_smoothing == 0 and not soft.is_meant(logits, target):
+    may_be_amounts = getattr(target, "dtype", None) is not torch.int64
+    amounts = may_be_amounts and soft.is_meant(logits, target)
+    if group is None and not spread and label_smoothing == 0 and not amounts:
         if devices.has_kernels(logits):
             return ops.value_and_grad(logits, target, options, out)
         return plain.value_and_grad(logits, target, options, out)
-    if not spread and not soft.is_meant(logits, target):
+    if not spread and not amounts:
         checks.check(logits, target, *options)
     if out is not None:
         out_checks.check_out(logits, out)

@@ -252,7 +252,8 @@ def value_and_grad(logits: Tensor, target: Tensor, options: Options, out: Tensor
         if out is not None:
             out_checks.check_out(logits, out)
     try:
-        logits = logits.detach()
+        if logits.requires_grad:
+            logits = logits.detach()
         arguments = _arguments(logits, target, options)
         if reduction == "normalized":
             if out is not None:

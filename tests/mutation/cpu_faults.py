@@ -277,7 +277,7 @@ CPU = (
     Fault(
         "csrc/cpu/walk.h",
         "block.outlet.finish(row, C);",
-        "if (g.first % 2 == 0) block.outlet.finish(row, C);",
+        "if (l % 2 == 0) block.outlet.finish(row, C);",
         "rows that were written near by are not brought to their place",
         ("test_instruction_sets.py",),
         only="test_instruction_set",

@@ -20,6 +20,7 @@ import imae_ext
 from imae_ext import AGCE, CCE, DM, GCE, IMAE, MAE, NCE, RCE, Focal, LabelSmoothing, reference
 
 INF, NAN = float("inf"), float("nan")
+TWO_AND_ONE = 0x400000003F800000  # the bits of a double a little above 2; the lower half are those of a float of 1
 FORMULAS = (CCE(), MAE(), GCE(0.7), IMAE(8.0), DM(), RCE(), Focal(2.0), AGCE(), 0.1 * CCE() + RCE())
 GENERAL = LabelSmoothing(0.1), NCE(), 2.0 * NCE() + MAE()
 BEYOND = INF, -INF, NAN  # upstream values that are no numbers to multiply with
@@ -247,8 +248,9 @@ def test_compiled_by_inductor(weighted):
         (lambda dtype: torch._efficientzerotensor((), dtype=dtype), 0.0),
         (lambda dtype: torch.tensor([2.0, 1.0], dtype=dtype)[1], 1.0),
         (lambda dtype: torch.tensor(0.5, dtype=dtype), 0.5),
+        (lambda dtype: torch.tensor(TWO_AND_ONE).view(torch.float64).to(dtype), 2.0),
     ),
-    ids=("1 to be negated", "-1 to be negated", "no memory", "one of two", "half"),
+    ids=("1 to be negated", "-1 to be negated", "no memory", "one of two", "half", "2 and a little"),
 )
 def test_an_upstream_gradient_may_lie_in_memory_as_it_likes(upstream, factor, dtype):
     """Whether it is 1 is read there, if that is its value."""

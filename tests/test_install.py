@@ -93,7 +93,7 @@ o._OpNamespace.__getattr__ = without
 """
 CHANGES = {
     "del module.interface": "it has interface none, not ",
-    "module.interface -= 1": "it has interface 0, not ",
+    "module.interface = 0": "it has interface 0, not ",
     "table = module.formulas()[:-1]; module.formulas = lambda: table": "it has other formulas",
     "table = module.formulas(); table[0] = ('CCE', 14, *table[0][2:]); module.formulas = lambda: table": "formulas",
     WITHOUT_AN_OPERATOR: "it has other operators",

@@ -47,9 +47,6 @@ _modes: Callable[[], int] = _find("_C._len_torch_dispatch_stack", lambda: 0)
 _find("autograd.forward_ad._current_level", None)
 
 
-_reads_one: Callable[[int, bool], bool] = getattr(compiled, "is_one", lambda address, is_float64: False)
-
-
 def transformed() -> bool:
     """Whether a transform of torch.func is active, or a level of forward mode is open."""
     return transforming() or getattr(forward_ad, "_current_level", 0) >= 0
@@ -61,6 +58,10 @@ def has_values(x: Tensor) -> bool:
         return False
     active = "torch._C._are_functorch_transforms_active" not in missing and transforming()
     return not active and (not missing or type(x) in (Tensor, torch.nn.Parameter))
+
+
+# Of an address, and whether a double is there; without the compiled module nothing asks.
+_reads_one: Callable[[int, bool], bool] = getattr(compiled, "is_one", lambda address, is_float64: False)
 
 
 def is_one(x: Tensor) -> bool:

@@ -160,8 +160,7 @@ def value_and_grad(
     spread = type(logits) is not Tensor and dtensor.is_dtensor(logits)
     if spread and out is not None:
         raise ValueError("imae_ext: expected no out for DTensor logits, whose gradient is a DTensor, too; leave it out")
-    may_be_amounts = getattr(target, "dtype", None) is not torch.int64
-    amounts = may_be_amounts and soft.is_meant(logits, target)
+    amounts = soft.is_meant(logits, target)
     if group is None and not spread and label_smoothing == 0 and not amounts:
         if devices.has_kernels(logits):
             return ops.value_and_grad(logits, target, options, out)

@@ -127,6 +127,7 @@ struct Vector : Simd<S> {
       x = bit_cast<Real>(_mm512_max_ps(_mm512_set1_ps(-150), bit_cast<__m512>(x)));  // NaN stays NaN
 #elif IMAE_VECTOR_BYTES == 32 && defined(IMAE_X86)
       x = bit_cast<Real>(_mm256_min_ps(_mm256_set1_ps(Simd<S>::kExpHigh), bit_cast<__m256>(x)));  // here, too
+      x = bit_cast<Real>(_mm256_max_ps(_mm256_set1_ps(-88), bit_cast<__m256>(x)));  // whose power of 2 is 0 below
 #else
       x = x > S(Simd<S>::kExpHigh) ? set(Simd<S>::kExpHigh) : x;
 #endif
@@ -144,6 +145,8 @@ struct Vector : Simd<S> {
       p = p * f + 1.0f;
 #if IMAE_VECTOR_BYTES == 64 && defined(IMAE_X86)
       return bit_cast<Real>(_mm512_scalef_ps(bit_cast<__m512>(p), bit_cast<__m512>(k)));
+#elif IMAE_VECTOR_BYTES == 32 && defined(IMAE_X86)
+      return p * bits_to_real(real_to_bits(shifted) << Simd<S>::kMantissa);
 #else
       return x < Simd<S>::kExpLow ? Real{} : p * bits_to_real(real_to_bits(shifted) << Simd<S>::kMantissa);
 #endif

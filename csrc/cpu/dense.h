@@ -146,7 +146,8 @@ class DenseRows : DenseStatistics<T> {
     this->template read_rows<kAll ? kAllLogits : kMargins>();
     Outcome<V> top;
     const Real plain = V::select(masked_ > Real{}, V::set(-V::infinity()), plain_);
-    evaluate_group<kAll, S>(f_, {shift_, sum_exp_, plain, top_}, top);
+    const Statistics<Real> found{shift_, sum_exp_, plain, top_};
+    evaluate_groups<kAll, S>(f_, &found, &top, 1);
     for (auto& sum : others_)
       for (auto& row : sum) row = {};
     const S C1 = static_cast<S>(d_.C - 1);

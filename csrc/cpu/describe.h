@@ -47,10 +47,8 @@ void describe_rows(const Describe& d, const Plan<T>& plan, int64_t begin, int64_
       read_along<kSums>(d, plan, block);
     else
       read_in_lanes<kSums>(d, plan, block);
-    for (int k = 0; k < block.count; ++k) {
-      evaluate_group<false, ScalarOf<T>>(d, block.statistics[k], block.outcome[k]);
-      finish_description<kSums>(d, block, k);
-    }
+    evaluate_groups<false, ScalarOf<T>>(d, block.statistics, block.outcome, block.count);
+    for (int k = 0; k < block.count; ++k) finish_description<kSums>(d, block, k);
   }
 }
 

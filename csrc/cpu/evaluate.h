@@ -8,10 +8,21 @@
 
 namespace imae::IMAE_ISA {
 
+// Groups in pairs, since one alone leaves the processor waiting for half of the time.
 template <bool kAllLogits, class S>
-__attribute__((noinline)) void evaluate_group(const Forward& f, const Statistics<typename Vector<S>::Real>& found,
-                                              Outcome<Vector<S>>& result) {
-  result = evaluate<Vector<S>, kAllLogits>(f.formula->as<S>(), found, static_cast<S>(f.C));
+__attribute__((noinline)) void evaluate_groups(const Forward& f, const Statistics<typename Vector<S>::Real>* found,
+                                               Outcome<Vector<S>>* result, int count) {
+  using V = Vector<S>;
+  using M = Vector<S, Two<typename V::Real>, Two<typename V::Ints>>;
+  for (int k = 0; k < count; k += 2) {
+    const auto &x = found[k], &y = found[k + 1 < count ? k + 1 : k];
+    const Outcome<M> o = evaluate<M, kAllLogits>(
+        f.formula->as<S>(), {{x.shift, y.shift}, {x.sum_exp, y.sum_exp}, {x.sum, y.sum}, {x.z_y, y.z_y}},
+        static_cast<S>(f.C));
+    result[k] = {o.value.first, o.a.first, o.b.first, o.g_y.first, o.example_weight.first, o.p.first};
+    if (k + 1 < count)
+      result[k + 1] = {o.value.second, o.a.second, o.b.second, o.g_y.second, o.example_weight.second, o.p.second};
+  }
 }
 
 constexpr int kMany = 32;  // vectors that are evaluated together; a multiple of kAtOnce

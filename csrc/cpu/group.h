@@ -96,6 +96,13 @@ struct Labels {
 
   IMAE_INLINE Labels() = default;
   IMAE_INLINE Labels(const Rows& r, Group g) {
+    if (g.begin == 0 && g.end == V::kLanes && !r.target_is_int32 && !weighed(r)) {  // most groups: all at once
+      typename VectorOf<int64_t, V::kLanes>::type y;
+      __builtin_memcpy(&y, static_cast<const int64_t*>(r.target) + g.first, sizeof y);
+      const auto live = __builtin_convertvector(y != r.ignore_index ? y : -1, typename V::Ints);
+      __builtin_memcpy(at, &live, sizeof at);
+      return;
+    }
     for (auto& y : at) y = -1;
     for (int l = g.begin; l < g.end; ++l) {
       const int64_t y = r.label(g.first + l);

@@ -63,7 +63,8 @@ IMAE_INLINE void write_tile(const ScalarOf<T>* tile, T* grad, const View view, i
 }
 
 // What classes [j, end) add to the statistics. at(j): the vector of class j; keep(j, vector): its exp(z_j - shift).
-template <int kSums, class S, class At, class Keep>
+// kOut: whether the labels' logits have been taken out, so that all classes count.
+template <int kSums, bool kOut, class S, class At, class Keep>
 IMAE_INLINE Sums<typename Vector<S>::Real> add_lanes(int64_t j, int64_t end, typename Vector<S>::Ints y,
                                                      Statistics<typename Vector<S>::Real>& of, At at, Keep keep) {
   using V = Vector<S>;
@@ -71,6 +72,14 @@ IMAE_INLINE Sums<typename Vector<S>::Real> add_lanes(int64_t j, int64_t end, typ
   const Real shift = of.shift;
   Real z_y = of.z_y;
   Sums<Real> sums{};
+  if constexpr (kOut) {
+    for (; j < end; ++j) {
+      const Real x = at(j) - shift, e = V::exp_sweep(x);
+      keep(j, e);
+      add_terms<kSums, V>(sums, x, e, All{});
+    }
+    return sums;
+  }
   auto ahead = y - static_cast<typename V::Int>(j);  // how far each lane's label is
   for (; j < end; ++j, ahead -= 1) {
     const Real z = at(j), x = z - shift, e = V::exp_sweep(x);
@@ -84,18 +93,18 @@ IMAE_INLINE Sums<typename Vector<S>::Real> add_lanes(int64_t j, int64_t end, typ
 }
 
 // The statistics of kLanes rows of labels y, relative to a shift.
-template <int kSums, class S, class At, class Keep>
+template <int kSums, bool kOut, class S, class At, class Keep>
 IMAE_INLINE Statistics<typename Vector<S>::Real> read_lanes(int64_t C, typename Vector<S>::Ints y,
                                                             typename Vector<S>::Real shift, At at, Keep keep) {
   using Real = typename Vector<S>::Real;
-  Statistics<Real> all{shift, Real{}, Real{}, Real{}};
+  Statistics<Real> all{shift, Real{}, Real{}, kOut ? shift : Real{}};
   Sums<Real> sums;
   if (C <= kSomeClasses) {
-    sums = add_lanes<kSums, S>(0, C, y, all, at, keep);
+    sums = add_lanes<kSums, kOut, S>(0, C, y, all, at, keep);
   } else {
     Total<Vector<S>> parts;
     for (int64_t j = 0; j < C; j += kSomeClasses)
-      parts.add(add_lanes<kSums, S>(j, C - j < kSomeClasses ? C : j + kSomeClasses, y, all, at, keep));
+      parts.add(add_lanes<kSums, kOut, S>(j, C - j < kSomeClasses ? C : j + kSomeClasses, y, all, at, keep));
     sums = parts.all();
   }
   all.sum_exp = sums.exp;

@@ -120,7 +120,7 @@ class MixedRows {
   }
   template <bool kAllLogits>
   void evaluate() {
-    for (int k = 0; k < 2; ++k) evaluate_group<kAllLogits, S>(f_, found_[k], of_[k]);
+    evaluate_groups<kAllLogits, S>(f_, found_, of_, 2);
   }
 
   S* kept(int l) { return block_.row(m_.C, 0, l); }

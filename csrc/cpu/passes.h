@@ -79,7 +79,7 @@ void forward(const GroupedForward& f, int64_t begin, int64_t end) {
     const auto read_and_evaluate = [&](auto all_logits) __attribute__((always_inline)) {
       constexpr bool kAllLogits = decltype(all_logits)::value;
       read_block<kAllLogits ? kPlain : 0>(f, plan, block);
-      for (int k = 0; k < block.count; ++k) evaluate_group<kAllLogits, S>(f, block.statistics[k], block.outcome[k]);
+      evaluate_groups<kAllLogits, S>(f, block.statistics, block.outcome, block.count);
       for (int k = 0; k < block.count; ++k) read_steep<kAllLogits>(f, plan, block, k);
     };
     if (f.formula->needs_all_logits()) {

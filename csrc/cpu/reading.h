@@ -76,10 +76,6 @@ IMAE_INLINE bool in_tiles(const Plan<T>& plan, int64_t C) {
   return plan.path == Path::kTile || C <= kMaxTile;
 }
 
-// Whether a map's logits are copied into the tiles class by class. A vector that is a whole line of a cache needs no
-// line for longer than it takes to read it.
-constexpr bool kByClass = IMAE_VECTOR_BYTES < 64;
-
 // A block's groups of adjacent rows, class by class, into its tiles: maps of 2^n positions put the classes of one
 // position into the same few places of a cache, which hold no line for as long as it takes to read it in pieces.
 template <class T>
@@ -87,15 +83,19 @@ IMAE_INLINE void read_planes(const Rows& r, Block<T>& block) {
   constexpr int64_t kLanes = Vector<ScalarOf<T>>::kLanes;
   const View from = r.logits_view;
   const T* z[kBlock];
-  for (int k = 0; k < kBlock; ++k)
+  ScalarOf<T>* tile[kBlock];
+  for (int k = 0; k < kBlock; ++k) {
     z[k] = static_cast<const T*>(r.logits) + from.row(block.group[k < block.count ? k : 0].first);
-  for (int64_t j = 0; j < r.C; ++j)
+    tile[k] = block.tile(k);
+  }
+  const int64_t C = r.C, step = from.class_stride;
+  for (int64_t j = 0; j < C; ++j)
 #pragma GCC unroll 8
-    for (int k = 0; k < kBlock; ++k) store(block.tile(k) + j * kLanes, load(z[k] + j * from.class_stride));
+    for (int k = 0; k < kBlock; ++k) store(tile[k] + j * kLanes, load(z[k] + j * step));
 }
 
-// A group with a lane for each row. shift(at): what is subtracted; at(j): the vector of class j.
-template <int kSums, class T, class Shift>
+// A group with a lane for each row. shift(at): what is subtracted; at(j): the vector of class j. kOut: see add_lanes.
+template <int kSums, bool kOut = false, class T, class Shift>
 __attribute__((noinline)) void read_group(const Rows& r, const Plan<T>& plan, Block<T>& block, int k, Shift shift) {
   using S = ScalarOf<T>;
   using V = Vector<S>;
@@ -105,7 +105,7 @@ __attribute__((noinline)) void read_group(const Rows& r, const Plan<T>& plan, Bl
   const auto from_tile = [=](int64_t j) __attribute__((always_inline)) { return load(tile + j * V::kLanes); };
   const auto to_tile = [=](int64_t j, Real e) __attribute__((always_inline)) { store(tile + j * V::kLanes, e); };
   if (plan.path == Path::kTile) {
-    block.statistics[k] = read_lanes<kSums, S>(r.C, y, shift(from_tile), from_tile, to_tile);
+    block.statistics[k] = read_lanes<kSums, kOut, S>(r.C, y, shift(from_tile), from_tile, to_tile);
     return;
   }
   const View from = r.logits_view, to = r.grad_view;
@@ -119,11 +119,11 @@ __attribute__((noinline)) void read_group(const Rows& r, const Plan<T>& plan, Bl
   };
   if (in_tiles(plan, r.C)) {
     const auto put = [=](int64_t j, Real e) __attribute__((always_inline)) { fetch(j), to_tile(j, e); };
-    block.statistics[k] = read_lanes<kSums, S>(r.C, y, shift(from_tile), from_tile, put);
+    block.statistics[k] = read_lanes<kSums, kOut, S>(r.C, y, shift(from_tile), from_tile, put);
   } else {
     const auto at = [=](int64_t j) __attribute__((always_inline)) { return load(z + j * step); };
-    block.statistics[k] =
-        read_lanes<kSums, S>(r.C, y, shift(at), at, [=](int64_t j, Real) __attribute__((always_inline)) { fetch(j); });
+    block.statistics[k] = read_lanes<kSums, false, S>(
+        r.C, y, shift(at), at, [=](int64_t j, Real) __attribute__((always_inline)) { fetch(j); });
   }
 }
 
@@ -190,14 +190,44 @@ IMAE_INLINE void read_along(const Rows& r, const Plan<T>& plan, Block<T>& block)
   if constexpr (!(kSums & kFromMax)) read_extremes<kSums>(r, plan, block);
 }
 
+// Each row's own logit becomes its shift, and minus infinity takes its place in the tile. A row that does not count
+// loses class 0.
+template <class T>
+IMAE_INLINE void take_labels_out(Block<T>& block, int k) {
+  using S = ScalarOf<T>;
+  using V = Vector<S>;
+  S* tile = block.tile(k);
+  const auto y = block.labels[k].all(), zero = V::set_int(0);
+  const auto place = (y > zero ? y : zero) * V::kLanes + V::iota();
+#pragma GCC unroll 16
+  for (int l = 0; l < V::kLanes; ++l) {
+    S& own = tile[place[l]];
+    block.statistics[k].shift[l] = own;
+    own = -V::infinity();
+  }
+}
+
+// The block's tiles, in one sweep, which need not ask which class is the label's. All groups' labels are taken out
+// before the first is read: a vector waits for what was just stored into a part of it.
+template <int kSums, class T>
+IMAE_INLINE void read_without_labels(const Rows& r, const Plan<T>& plan, Block<T>& block) {
+  for (int k = 0; k < block.count; ++k) take_labels_out(block, k);
+  for (int k = 0; k < block.count; ++k)
+    read_group<kSums, true>(r, plan, block, k,
+                            [=, own = block.statistics[k].shift](auto) __attribute__((always_inline)) { return own; });
+  read_extremes<kSums>(r, plan, block);
+}
+
 // A block with a lane for each row.
 template <int kSums, class T>
 IMAE_INLINE void read_in_lanes(const Rows& r, const Plan<T>& plan, Block<T>& block) {
   using S = ScalarOf<T>;
-  if (kByClass && plan.path == Path::kAcross && r.C <= kMaxTile)
+  if (plan.path == Path::kAcross && r.C <= kMaxTile)
     read_planes(r, block);
   else if (in_tiles(plan, r.C))
     for (int k = 0; k < block.count; ++k) fill_tile(r, plan, block, k);
+  if constexpr (!(kSums & (kFromMax | kPlain)))
+    if (in_tiles(plan, r.C)) return read_without_labels<kSums>(r, plan, block);
   for (int k = 0; k < block.count; ++k)
     read_group<kSums>(r, plan, block, k, [C = r.C, y = block.labels[k].all()](auto at) __attribute__((always_inline)) {
       if constexpr (kSums & kFromMax)

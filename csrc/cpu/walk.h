@@ -78,20 +78,25 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
 
 // Whole vectors of a block's groups from its tiles, class by class as in read_planes.
 template <class T>
-IMAE_INLINE void write_planes(const Rows& r, const Block<T>& block) {
+IMAE_INLINE void write_planes(const Rows& r, Block<T>& block) {
   using S = ScalarOf<T>;
   using V = Vector<S>;
   using Real = typename V::Real;
   T* grad[kBlock];
-  for (int k = 0; k < kBlock; ++k) grad[k] = static_cast<T*>(r.grad) + r.grad_view.row(block.group[k].first);
-  for (int64_t j = 0; j < r.C; ++j) {
+  S* tile[kBlock];
+  for (int k = 0; k < kBlock; ++k) {
+    grad[k] = static_cast<T*>(r.grad) + r.grad_view.row(block.group[k].first);
+    tile[k] = block.tile(k);
+  }
+  const int64_t C = r.C, step = r.grad_view.class_stride;
+  for (int64_t j = 0; j < C; ++j) {
     const auto class_j = V::set_int(static_cast<typename V::Int>(j));
 #pragma GCC unroll 8
     for (int k = 0; k < kBlock; ++k) {
       const Coefficients<Real>& c = block.coefficients[k];
       const auto y = block.labels[k].all();
-      const Real other = load(block.tile(k) + j * V::kLanes) * c.a + c.b;
-      store(grad[k] + j * r.grad_view.class_stride, V::select(y < 0, Real{}, V::select(y == class_j, c.g_y, other)));
+      const Real other = load(tile[k] + j * V::kLanes) * c.a + c.b;
+      store(grad[k] + j * step, V::select(y < 0, Real{}, V::select(y == class_j, c.g_y, other)));
     }
   }
 }
@@ -99,7 +104,7 @@ IMAE_INLINE void write_planes(const Rows& r, const Block<T>& block) {
 // The gradient of rows that have been read.
 template <class T>
 IMAE_INLINE void write_block(const Rows& r, const Plan<T>& plan, Block<T>& block) {
-  bool whole = kByClass && plan.path == Path::kAcross && r.C <= kMaxTile && block.count == kBlock;
+  bool whole = plan.path == Path::kAcross && r.C <= kMaxTile && block.count == kBlock;
   for (int k = 0; k < block.count; ++k) whole &= block.group[k].begin == 0;
   if (whole) return write_planes(r, block);
   for (int k = 0; k < block.count; ++k) write_group<true>(r, plan, block, k, block.coefficients[k]);
@@ -113,7 +118,7 @@ IMAE_INLINE void read_steep(const Forward& f, const Plan<T>& plan, Block<T>& blo
   using V = Vector<S>;
   Outcome<V>& o = block.outcome[k];
   if (read_again<kAllLogits ? kPlain : 0>(f, plan, block, k, V::abs(o.a) < S(0x1p60)))
-    evaluate_group<kAllLogits, S>(f, block.statistics[k], o);
+    evaluate_groups<kAllLogits, S>(f, &block.statistics[k], &o, 1);
 }
 
 }  // namespace imae::IMAE_ISA

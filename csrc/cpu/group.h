@@ -27,12 +27,6 @@ IMAE_INLINE constexpr int64_t padded(int64_t classes) {
   return (classes + kLanes - 1) / kLanes * kLanes;
 }
 
-// Whether the nearest cache is too small for the rows of a block, their gradient and the logits of the next one.
-template <class T>
-IMAE_INLINE constexpr bool is_long(int64_t C) {
-  return C > (sizeof(T) > 2 ? 256 : kPart);
-}
-
 // kLanes rows. In a group that overlaps the one before, the first lanes are done already.
 struct Group {
   int64_t first = 0;
@@ -139,15 +133,19 @@ struct Block {
   Block() = default;
   Block(const Block&) = delete;
   ~Block() {
+    outlet.close();
     if (scratch != near) std::free(scratch);
   }
-  // Long rows of float are not kept with AVX-512: there the memory sets the pace, not the exponentials.
-  void keep_rows(int64_t C) {
+  // For rows of classes that lie next to one another. With AVX-512 long rows of float are kept only to be sent:
+  // without, the memory sets the pace, not the exponentials.
+  void open(const void* grad, int64_t N, int64_t C) {
     constexpr bool kKeepLong = IMAE_VECTOR_BYTES < 64 || sizeof(T) != 4;
     const int64_t bytes = padded<S>(C) * int64_t(sizeof(S));
-    if (kKeepLong && bytes > kBlockBytes && bytes <= kRowBytes)
+    const bool sent = Outlet<T>::serves(grad, N, C);
+    if ((kKeepLong || sent) && bytes > kBlockBytes && bytes <= kRowBytes)
       if (void* far = std::aligned_alloc(64, (bytes + 63) / 64 * 64)) scratch = static_cast<S*>(far);
     kept = bytes <= kBlockBytes || scratch != near;
+    if (sent && kept) outlet.open(C, scratch, padded<S>(C));
   }
   IMAE_INLINE S* row(int64_t C, int k, int l) { return kept ? scratch + (k * V::kLanes + l) * padded<S>(C) : scratch; }
   IMAE_INLINE S* tile(int k) { return scratch + k * kMaxTile * V::kLanes; }

@@ -28,8 +28,7 @@ class MixedRows {
     const int64_t fit = kBlockBytes / (padded<S>(m.C) * int64_t(sizeof(S)));
     rows_ = static_cast<int>(fit < 1 ? 1 : fit < kLanes ? fit : kLanes);
     block_.count = 1;
-    block_.keep_rows(m.C);
-    block_.outlet.open(m.grad, m.N, m.C);
+    block_.open(m.grad, m.N, m.C);
   }
 
   // Rows [begin, end).
@@ -80,10 +79,14 @@ class MixedRows {
     Real z_a{}, z_b{};
     for (int l = 0; l < kLanes; ++l) {
       exp[l] = plain[l] = Real{};
-      if (!a_.live(l)) continue;
+      const Sending<T> waiting = block_.outlet.send(l);
+      if (!a_.live(l)) {
+        waiting.all();
+        continue;
+      }
       z_a[l] = load_one(row(l) + a_[l]);
       z_b[l] = load_one(row(l) + b_[l]);
-      const Sums<Real> sums = read_row<kAllLogits ? kPlain : 0>(l, z_a[l]);
+      const Sums<Real> sums = read_row<kAllLogits ? kPlain : 0>(l, z_a[l], waiting);
       exp[l] = sums.exp;
       plain[l] = sums.plain;
     }
@@ -126,16 +129,16 @@ class MixedRows {
   S* kept(int l) { return block_.row(m_.C, 0, l); }
   // All classes but the first label.
   template <int kSums>
-  IMAE_INLINE Sums<Real> read_row(int l, S shift) {
+  IMAE_INLINE Sums<Real> read_row(int l, S shift, Sending<T> waiting) {
     const T* z = row(l);
     S* to = kept(l);
     if (m_.C < kLanes) return read_short(to, z, a_[l], shift);
     const int64_t later = m_.C <= kLater ? rows_ * m_.C : kLater;
-    Fetch<T> fetch{z + (is_long<T>(m_.C) && kSoon < later ? kSoon : later), z + later, reinterpret_cast<const T*>(to)};
-    if (block_.kept && m_.grad && !block_.outlet.past())
-      fetch.grad = static_cast<const T*>(m_.grad) + (first_ + l) * m_.C;
-    return is_long<T>(m_.C) ? exponentiate_parts<kSums>(to, block_.kept, z, m_.C, a_[l], shift, fetch)
-                            : exponentiate<kSums>(to, z, m_.C, a_[l], shift, fetch);
+    BesideLong<T> beside{z + (is_long<T>(m_.C) && kSoon < later ? kSoon : later), z + later,
+                         reinterpret_cast<const T*>(to)};
+    if (block_.kept && m_.grad && !block_.outlet.is_open())
+      beside.grad = static_cast<const T*>(m_.grad) + (first_ + l) * m_.C;
+    return exponentiate_row<kSums>(to, block_.kept, z, m_.C, a_[l], shift, beside, waiting);
   }
   // A row that is shorter than a vector.
   Sums<Real> read_short(S* to, const T* z, Int a, S shift) const {
@@ -223,8 +226,7 @@ class MixedRows {
       else if (apart_.at[l])
         write_apart(grad, l, f);
       else
-        write_row(block_.outlet.row(grad), l, f);
-      if (a_.live(l) && !apart_.at[l]) block_.outlet.finish(grad, m_.C);
+        write_row(block_.outlet.place(l, grad), l, f);
     }
   }
   struct Pull {

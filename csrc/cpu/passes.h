@@ -73,7 +73,7 @@ void forward(const GroupedForward& f, int64_t begin, int64_t end) {
   using S = ScalarOf<T>;
   const Plan<T> plan(f);
   Block<T> block;
-  if (f.grad && plan.path == Path::kAlong) block.keep_rows(f.C), block.outlet.open(f.grad, f.N, f.C);
+  if (f.grad && plan.path == Path::kAlong) block.open(f.grad, f.N, f.C);
   for (int64_t first = begin; first < end; first += block.count) {
     start_block(f, plan, first, end, block);
     const auto read_and_evaluate = [&](auto all_logits) __attribute__((always_inline)) {

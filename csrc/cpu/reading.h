@@ -41,7 +41,7 @@ IMAE_INLINE void read_rows(const Rows& r, Block<T>& block, int k, int64_t soon, 
   const View from = r.logits_view, to = r.grad ? r.grad_view : from;
   const T* logits = static_cast<const T*>(r.logits);
   const T* grad = r.grad ? static_cast<const T*>(r.grad) : logits;
-  const bool kept = block.kept, written = kept && !block.outlet.past();
+  const bool kept = block.kept, written = kept && !block.outlet.is_open();
   S* const to_keep = block.row(r.C, k, 0);
   const int64_t step = kept ? padded<S>(r.C) : 0;
   constexpr bool kMax = kSums & kFromMax;
@@ -50,14 +50,18 @@ IMAE_INLINE void read_rows(const Rows& r, Block<T>& block, int k, int64_t soon, 
   for (int l = 0; l < kLanes; ++l) {
     exp[l] = plain[l] = weighted[l] = squares[l] = Real{};
     own[l] = shift[l] = 0;
-    if (!labels.live(l)) continue;
+    const Sending<T> waiting = block.outlet.send(k * kLanes + l);
+    if (!labels.live(l)) {
+      waiting.all();
+      continue;
+    }
     const T* z = logits + from.row(g.first + l);
     own[l] = load_one(z + labels[l]);
     const S m = shift[l] = kMax ? finite_or_zero(maximum(z, r.C, labels[l])) : own[l];
     S* keep = to_keep + l * step;
-    const Fetch<T> fetch{z + soon, z + later, written ? grad + to.row(g.first + l) : reinterpret_cast<const T*>(keep)};
-    const auto row = is_long<T>(r.C) ? exponentiate_parts<kSums>(keep, kept, z, r.C, labels[l], m, fetch)
-                                     : exponentiate<kSums>(keep, z, r.C, labels[l], m, fetch);
+    const BesideLong<T> beside{z + soon, z + later,
+                               written ? grad + to.row(g.first + l) : reinterpret_cast<const T*>(keep)};
+    const auto row = exponentiate_row<kSums>(keep, kept, z, r.C, labels[l], m, beside, waiting);
     exp[l] = row.exp;
     plain[l] = row.plain;
     weighted[l] = row.weighted;

@@ -88,30 +88,52 @@ class Total {
   LongSum<V> exp_, plain_, weighted_, squares_;
 };
 
-// What is fetched while a row is read: logits that are read soon, logits that are read later, and what is written. The
-// nearest cache takes the first, and a short row's gradient; the next one the rest.
+// What is done beside, line by line, while a short row is read: logits that are read soon and the row's gradient are
+// fetched into the nearest cache.
 template <class T>
-struct Fetch {
-  const T *soon, *later, *grad;
-  template <bool kLong>
-  IMAE_INLINE void line(int64_t j) const {
+struct BesideShort {
+  static constexpr bool kLong = false;
+  const T *soon, *grad;
+  IMAE_INLINE void some(int64_t j, int64_t) const {
     __builtin_prefetch(soon + j);
-    if constexpr (kLong) {
-      __builtin_prefetch(later + j, 0, 2);
-      __builtin_prefetch(grad + j, 0, 2);
-    } else {
-      __builtin_prefetch(grad + j, 1);
-    }
+    __builtin_prefetch(grad + j, 1);
+  }
+};
+// While a long row is read: what is read later, and what is written, are fetched into the next cache.
+template <class T>
+struct BesideLong {
+  static constexpr bool kLong = true;
+  const T *soon, *later, *grad;
+  IMAE_INLINE void some(int64_t j, int64_t) const {
+    __builtin_prefetch(soon + j);
+    __builtin_prefetch(later + j, 0, 2);
+    __builtin_prefetch(grad + j, 0, 2);
+  }
+  BesideLong part(int64_t begin, int64_t at) const { return {soon + begin, later + begin, grad + at}; }
+};
+// While a row is read whose exponentials take the place of a gradient that waits there.
+template <class T>
+struct BesideSending {
+  static constexpr bool kLong = true;
+  const T *soon, *later;
+  Sending<T> row;
+  IMAE_INLINE void some(int64_t j, int64_t count) const {
+    __builtin_prefetch(soon + j);
+    __builtin_prefetch(later + j, 0, 2);
+    row.some(j, count);
+  }
+  BesideSending part(int64_t begin, int64_t) const {
+    return {soon + begin, later + begin, {row.to + begin, row.from + begin, row.end - begin}};
   }
 };
 
 // Keeps exp(z_j - m). Returns vectors whose lanes add up to the others' sums. Only where the label is, lanes are asked
 // whether they count: that takes a tenth of the time.
-template <int kSums, bool kLong = false, class T>
-IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_t y, ScalarOf<T> m, Fetch<T> fetch) {
+template <int kSums, class T, class Beside>
+IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_t y, ScalarOf<T> m, Beside beside) {
   using V = Vector<ScalarOf<T>>;
   using Real = typename V::Real;
-  constexpr int64_t kLanes = V::kLanes, kLine = 64 / sizeof(T);
+  constexpr int64_t kLanes = V::kLanes, kLine = 64 / sizeof(T), kStep = kLine < 2 * kLanes ? kLine : 2 * kLanes;
   struct Two {
     Sums<Real> first, second;
   };
@@ -123,7 +145,7 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
     return sums;
   };
   const auto keep_two = [=](Two sums, int64_t j, auto first, auto second) __attribute__((always_inline)) {
-    for (int64_t k = j; k < j + 2 * kLanes; k += kLine) fetch.template line<kLong>(k);
+    for (int64_t k = j; k < j + 2 * kLanes; k += kStep) beside.some(k, kStep);
     const Pair<T> x = load_pair(z + j);
     return Two{keep(sums.first, j, x.first, first), keep(sums.second, j + kLanes, x.second, second)};
   };
@@ -139,7 +161,7 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
     all = all + (some.first + some.second);
   }
   for (; j < count; j += kLanes) {
-    if constexpr (kLong) fetch.template line<kLong>(j);
+    if constexpr (Beside::kLong) beside.some(j, kLanes);
     const int64_t at = j + kLanes <= count ? j : count - kLanes;
     last = keep(last, j, load(z + at), others.last(j, at));
   }
@@ -147,18 +169,28 @@ IMAE_INLINE auto exponentiate(ScalarOf<T>* to, const T* z, int64_t count, int64_
 }
 
 // exponentiate() of a row of any length, in parts. Where kept is false, a part replaces the one before.
-template <int kSums, class T>
-__attribute__((noinline)) Sums<typename Vector<ScalarOf<T>>::Real> exponentiate_parts(ScalarOf<T>* to, bool kept,
-                                                                                      const T* z, int64_t C, int64_t y,
-                                                                                      ScalarOf<T> m, Fetch<T> fetch) {
-  if (C <= kPart) return exponentiate<kSums, true>(to, z, C, y, m, fetch);
+template <int kSums, class T, class Beside>
+__attribute__((noinline)) Sums<RealOf<T>> exponentiate_parts(ScalarOf<T>* to, bool kept, const T* z, int64_t C,
+                                                             int64_t y, ScalarOf<T> m, Beside beside) {
+  if (C <= kPart) return exponentiate<kSums>(to, z, C, y, m, beside);
   Total<Vector<ScalarOf<T>>> row;
   for (int64_t begin = 0; begin < C; begin += kPart) {
     const int64_t at = kept ? begin : 0;
-    row.add(exponentiate<kSums, true>(to + at, z + begin, C - begin < kPart ? C - begin : kPart, y - begin, m,
-                                      Fetch<T>{fetch.soon + begin, fetch.later + begin, fetch.grad + at}));
+    row.add(exponentiate<kSums>(to + at, z + begin, C - begin < kPart ? C - begin : kPart, y - begin, m,
+                                beside.part(begin, at)));
   }
   return row.all();
+}
+
+// The same with what is to be done beside.
+template <int kSums, class T>
+IMAE_INLINE Sums<RealOf<T>> exponentiate_row(ScalarOf<T>* to, bool kept, const T* z, int64_t C, int64_t y,
+                                             ScalarOf<T> m, BesideLong<T> beside, Sending<T> row) {
+  if constexpr (sizeof(T) > 2)
+    if (row.end > 0)
+      return exponentiate_parts<kSums>(to, kept, z, C, y, m, BesideSending<T>{beside.soon, beside.later, row});
+  if (is_long<T>(C)) return exponentiate_parts<kSums>(to, kept, z, C, y, m, beside);
+  return exponentiate<kSums>(to, z, C, y, m, BesideShort<T>{beside.soon, beside.grad});
 }
 
 // The others' maximum; -infinity if there are none.
@@ -189,7 +221,8 @@ template <int kSums, class T>
 IMAE_INLINE Statistics<ScalarOf<T>> read_row(ScalarOf<T>* to, bool kept, const T* z, int64_t C, int64_t y) {
   constexpr int kLanes = Vector<ScalarOf<T>>::kLanes;
   const ScalarOf<T> max = finite_or_zero(maximum(z, C, y));
-  const auto sums = exponentiate_parts<kSums>(to, kept, z, C, y, max, Fetch<T>{z, z, reinterpret_cast<const T*>(to)});
+  const auto sums =
+      exponentiate_parts<kSums>(to, kept, z, C, y, max, BesideLong<T>{z, z, reinterpret_cast<const T*>(to)});
   return {max, reduce_one<kLanes>(sums.exp, Plus{}), reduce_one<kLanes>(sums.plain, Plus{}), load_one(z + y)};
 }
 

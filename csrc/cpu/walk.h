@@ -43,9 +43,9 @@ IMAE_INLINE void write_group(const Rows& r, const Plan<T>& plan, Block<T>& block
       }
       with_exponentials<T>(kept ? kept + l * padded<S>(C) : nullptr, logits + from.row(g.first + l), c.shift[l],
                            [&](auto two, auto one) __attribute__((always_inline)) {
-                             write_row(block.outlet.row(row), C, y[l], a[l], b[l], c.g_y[l], two, one);
+                             write_row(block.outlet.place(k * V::kLanes + l, row), C, y[l], a[l], b[l], c.g_y[l], two,
+                                       one);
                            });
-      block.outlet.finish(row, C);
     }
   } else if (plan.path == Path::kAcross) {
     const T* z = logits + from.row(g.first);

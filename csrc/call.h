@@ -36,8 +36,9 @@ struct Call {
     check();
     if (wish == Gradient::kOut) check_out();
     rows.dtype = *dtype_of(logits);
-    rows.N = shape_of(logits).N();
-    rows.C = shape_of(logits).C();
+    const Shape shape = shape_of(logits);
+    rows.N = shape.N();
+    rows.C = shape.C();
     rows.target = target.const_data_ptr();
     rows.target_is_int32 = target.scalar_type() == ScalarType::Int;
     rows.ignore_index = ignore_index;
@@ -71,11 +72,11 @@ struct Call {
     REFUSE_UNLESS(target.scalar_type() == ScalarType::Long || target.scalar_type() == ScalarType::Int);
     REFUSE_UNLESS(same_device(logits, target));
     REFUSE_UNLESS(logits.dim() >= 1);
-    const Shape shape = shape_of(logits);
+    const Shape shape = shape_of(logits), of_target = shape_of(target);
     REFUSE_UNLESS(shape.C() > 0 && shape.C() <= INT32_MAX / 2);  // within a row, the kernels count with 32 bits
-    REFUSE_UNLESS(target.dim() == logits.dim() - 1);
-    for (int64_t k = 0, j = 0; k < logits.dim(); ++k)
-      if (k != shape.class_dim()) REFUSE_UNLESS(target.size(j++) == logits.size(k));
+    REFUSE_UNLESS(of_target.dim == shape.dim - 1);
+    for (int64_t k = 0, j = 0; k < shape.dim; ++k)
+      if (k != shape.class_dim()) REFUSE_UNLESS(of_target.sizes[j++] == shape.sizes[k]);
   }
   void check_out() const {
     REFUSE_UNLESS(grad->scalar_type() == logits.scalar_type());

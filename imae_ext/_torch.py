@@ -42,9 +42,11 @@ saving_hooks: Callable[[bool], Any] = _find("_C._autograd._top_saved_tensors_def
 # whether this backward retains the graph; unknown: as if it did, and what was given is held as long as the loss is
 keeps_graph: Callable[[], bool] = _find("_C._autograd._get_current_graph_task_keep_graph", lambda: True)
 # how many modes such as FakeTensorMode are on; unknown: subclasses tell
-_modes: Callable[[], int] = _find("_C._len_torch_dispatch_stack", lambda: 0)
+modes: Callable[[], int] = _find("_C._len_torch_dispatch_stack", lambda: 0)
 # the level of forward mode, -1 outside; unknown: as if inside, which the reference computes
 _find("autograd.forward_ad._current_level", None)
+# whether torch.export traces; is_compiling() says so, too, in twice the time
+_find("compiler._is_compiling_flag", None)
 
 
 def transformed() -> bool:
@@ -54,28 +56,14 @@ def transformed() -> bool:
 
 def has_values(x: Tensor) -> bool:
     """Whether a tensor's values may be looked at: not in torch.func, torch.compile, make_fx or FakeTensorMode."""
-    if torch.compiler.is_compiling() or _modes() > 0:
+    if torch.compiler.is_compiling() or modes() > 0:
         return False
     active = "torch._C._are_functorch_transforms_active" not in missing and transforming()
     return not active and (not missing or type(x) in (Tensor, torch.nn.Parameter))
 
 
 # Of an address, and whether a double is there; without the compiled module nothing asks.
-_reads_one: Callable[[int, bool], bool] = getattr(compiled, "is_one", lambda address, is_float64: False)
-
-
-def is_one(x: Tensor) -> bool:
-    """Whether a scalar is known to be 1 without waiting for a device: a ninth of what an operator takes to look.
-
-    It is read where it lies, which takes half as long as item(): a tensor whose memory is not its value, since it is to
-    be negated, one of a transform, or none at all, is not known.
-    """
-    if type(x) is not Tensor or not x.is_cpu or x.is_neg() or _modes() > 0:
-        return False
-    try:
-        return _reads_one(x.data_ptr(), x.dtype is torch.float64)
-    except RuntimeError:  # no memory
-        return False
+is_one_at: Callable[[int, bool], bool] = getattr(compiled, "is_one", lambda address, is_float64: False)
 
 
 def call_of(operator: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,9 +94,15 @@ def apply_of(function: type[torch.autograd.Function]) -> Callable[..., Any]:
 
 
 def call_directly(function: type[torch.autograd.Function]) -> None:
-    """Have autograd call a Function's backward itself, not a method that looks for it: a fiftieth of a small step."""
+    """Have autograd call a Function's backward itself, not a method that looks for it: a fiftieth of a small step.
+
+    And give the class itself the attributes that autograd asks it for in every step, which it has from its bases.
+    """
     if hasattr(function, "_backward_cls"):
         function._backward_cls.apply = function.backward  # type: ignore[attr-defined]
+    for name in ("clear_saved_tensors_on_access", "boxed_grads_call", "setup_context"):
+        if hasattr(function, name):
+            setattr(function, name, getattr(function, name))
 
 
 def constant(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -53,6 +53,8 @@ def _without_kernels(device_type: str) -> str:
 
 _SERVED = frozenset(each for each in (*_KNOWN, "meta") if not _without_kernels(each))
 
+serves_cpu = "cpu" in _SERVED  # for who knows that the logits are there
+
 
 def runs_on(architectures: str, capability: tuple[int, int]) -> bool:
     """Whether code for these architectures runs on a GPU of this compute capability.

@@ -18,7 +18,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, compiler
+from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
 
 from . import _torch, by_reference, checks, held, out_checks, reference
@@ -39,7 +40,9 @@ _backward = _op.backward.default
 _scale = _op.scale_.default
 _row_stats = _op.row_stats.default
 
-_compiling = torch.compiler.is_compiling
+_compiling, _in_dynamo = compiler.is_compiling, compiler.is_dynamo_compiling
+# Python finds a name of torch, which has a __getattr__, in ten times the time of one of this module.
+_is_grad_enabled, _float64, _float16 = torch.is_grad_enabled, torch.float64, torch.float16
 
 Pair = tuple[Tensor, Tensor]
 
@@ -64,7 +67,7 @@ def _scaled(grad: Tensor, grad_output: Tensor, target: Tensor, options: Options)
 
 # What the two Functions take beside the logits: the target and the options. One argument that is no tensor costs less
 # than a tensor and a tuple.
-_Given = tuple[Tensor, Options]
+_Given = tuple[Tensor, Options, bool]  # and whether there are weights
 
 
 class _OnePass(torch.autograd.Function):
@@ -81,14 +84,12 @@ class _OnePass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, given: _Given) -> Tensor:
-        target, options = given
+        target, options, weighed = given
         formula, weight, sample_weight, ignore_index, reduction = options
-        weighed = weight is not None or sample_weight is not None
         if weighed or ignore_index != -100 or reduction != "mean":
-            rest: tuple[Any, ...] = weight, sample_weight, ignore_index, REDUCTIONS[reduction]
-        else:
-            rest = ()  # what the operator takes without them: to pass the four costs a hundredth of a small step
-        loss, grad = _eager_forward_backward(logits, target, formula.packed, *rest)
+            loss, grad = _eager_forward_backward(*_arguments(logits, target, options))
+        else:  # to pass the four that the operator has defaults for costs a hundredth of a small step
+            loss, grad = _eager_forward_backward(logits, target, formula.packed)
         hooks = _torch.saving_hooks(False)
         if hooks:
             ctx.save_for_backward(logits, target, weight, sample_weight)
@@ -103,9 +104,9 @@ class _OnePass(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None]:
         options, kept, grad, unpack = ctx.held
-        compiling = _compiling()
+        compiling = _in_dynamo()
         later = kept if compiling or _torch.keeps_graph() else None
-        if torch.is_grad_enabled():  # create_graph
+        if _is_grad_enabled():  # create_graph
             ctx.held = options, later, grad, unpack
             logits, target = held.given(ctx, options, kept)
             return by_reference.gradient(logits, target, options, grad_output), None
@@ -117,10 +118,21 @@ class _OnePass(torch.autograd.Function):
             _, grad = _forward_backward(*_arguments(logits, target, options))
         else:
             target = kept[1]
+        # A 1 changes nothing, and is known without waiting for a device, in half of what item() takes, where memory is
+        # the value: not of a tensor that is to be negated, nor of one that is traced.
+        is_plain = not compiling and type(grad_output) is Tensor and grad_output.is_cpu and not grad_output.is_neg()
         try:
-            if compiling or not _torch.is_one(grad_output):
-                _, weight, sample_weight, ignore_index, _ = options
-                _scale(grad, grad_output, target, weight, sample_weight, ignore_index)
+            if (
+                is_plain
+                and _torch.modes() == 0
+                and _torch.is_one_at(grad_output.data_ptr(), grad_output.dtype is _float64)
+            ):
+                return grad, None
+        except RuntimeError:  # a transform's, which has no memory
+            pass
+        try:
+            _, weight, sample_weight, ignore_index, _ = options
+            _scale(grad, grad_output, target, weight, sample_weight, ignore_index)
         except RuntimeError:
             if not _torch.is_batch(grad_output):
                 raise
@@ -133,7 +145,7 @@ class _TwoPass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, given: _Given) -> Tensor:
-        target, options = given
+        target, options, _ = given
         _, weight, sample_weight, _, _ = ctx.options = options
         loss, rows, divisor = _forward_save(*_arguments(logits, target, options))
         ctx.save_for_backward(logits, target, weight, sample_weight, rows, divisor)
@@ -225,14 +237,15 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     if type(ignore_index) is not int:
         options = checks.plain(options)
     weighed = weight is not None or sample_weight is not None
-    if needs_reference(weight, sample_weight) if weighed else _torch.transformed():
+    if _torch.transforming() or forward_ad._current_level >= 0 or (weighed and needs_reference(weight, sample_weight)):
         return by_reference.loss(logits, target, options)
-    if _compiling():
+    if _in_dynamo() or compiler._is_compiling_flag:
         return _traced(logits, target, options)
     try:
-        if logits.requires_grad and torch.is_grad_enabled():
-            apply = _apply_one_pass if _one_pass(logits, reduction) else _apply_two_pass
-            return apply(_torch.unwrap(logits), (target, options))  # type: ignore[no-any-return]
+        if logits.requires_grad and _is_grad_enabled():
+            if reduction in ("mean", "sum") and logits.dtype is not _float16:
+                return _apply_one_pass(_torch.unwrap(logits), (target, options, weighed))  # type: ignore[no-any-return]
+            return _apply_two_pass(_torch.unwrap(logits), (target, options, weighed))  # type: ignore[no-any-return]
         value: Tensor = _forward(*_arguments(logits, target, options))
         return value
     except REFUSALS:

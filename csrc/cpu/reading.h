@@ -80,6 +80,10 @@ IMAE_INLINE bool in_tiles(const Plan<T>& plan, int64_t C) {
   return plan.path == Path::kTile || C <= kMaxTile;
 }
 
+// Whether a map's logits are copied into the tiles class by class, and its gradient out of them. A vector that is a whole
+// line of a cache needs no line for longer than it takes to read it.
+constexpr bool kByClass = IMAE_VECTOR_BYTES < 64;
+
 // A block's groups of adjacent rows, class by class, into its tiles: maps of 2^n positions put the classes of one
 // position into the same few places of a cache, which hold no line for as long as it takes to read it in pieces.
 template <class T>
@@ -226,7 +230,7 @@ IMAE_INLINE void read_without_labels(const Rows& r, const Plan<T>& plan, Block<T
 template <int kSums, class T>
 IMAE_INLINE void read_in_lanes(const Rows& r, const Plan<T>& plan, Block<T>& block) {
   using S = ScalarOf<T>;
-  if (plan.path == Path::kAcross && r.C <= kMaxTile)
+  if (kByClass && plan.path == Path::kAcross && r.C <= kMaxTile)
     read_planes(r, block);
   else if (in_tiles(plan, r.C))
     for (int k = 0; k < block.count; ++k) fill_tile(r, plan, block, k);

@@ -104,7 +104,7 @@ IMAE_INLINE void write_planes(const Rows& r, Block<T>& block) {
 // The gradient of rows that have been read.
 template <class T>
 IMAE_INLINE void write_block(const Rows& r, const Plan<T>& plan, Block<T>& block) {
-  bool whole = plan.path == Path::kAcross && r.C <= kMaxTile && block.count == kBlock;
+  bool whole = kByClass && plan.path == Path::kAcross && r.C <= kMaxTile && block.count == kBlock;
   for (int k = 0; k < block.count; ++k) whole &= block.group[k].begin == 0;
   if (whole) return write_planes(r, block);
   for (int k = 0; k < block.count; ++k) write_group<true>(r, plan, block, k, block.coefficients[k]);

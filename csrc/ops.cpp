@@ -52,6 +52,12 @@ std::tuple<Tensor, Tensor> forward_backward(const Tensor& logits, const Tensor& 
   return {loss, call.deliver_gradient()};
 }
 
+// A mean without weights, as in most steps. To pass the other arguments takes longer than a small step's arithmetic,
+// even as the schema's defaults.
+std::tuple<Tensor, Tensor> forward_backward_mean(const Tensor& logits, const Tensor& target, const Numbers& formula) {
+  return forward_backward(logits, target, formula, {}, {}, -100, kMean);
+}
+
 Tensor forward_backward_out(const Tensor& logits, const Tensor& target, const Numbers& formula,
                             const OptionalTensor& weight, const OptionalTensor& sample_weight, int64_t ignore_index,
                             int64_t reduction, Tensor out) {
@@ -191,6 +197,7 @@ bool add_backend(torch::headeronly::DeviceType type, const Backend& backend) {
 void implement_operators(torch::stable::detail::StableLibrary& m) {
   m.impl("forward", TORCH_BOX(&forward));
   m.impl("forward_backward", TORCH_BOX(&forward_backward));
+  m.impl("forward_backward_mean", TORCH_BOX(&forward_backward_mean));
   m.impl("forward_backward_out", TORCH_BOX(&forward_backward_out));
   m.impl("forward_backward_", TORCH_BOX(&forward_backward_));
   m.impl("forward_save", TORCH_BOX(&forward_save));
@@ -211,10 +218,10 @@ STABLE_TORCH_LIBRARY(imae_ext, m) {
   "(Tensor logits, Tensor target, float[] formula, Tensor? weight, Tensor? sample_weight, int ignore_index, int " \
   "reduction"
   m.def("forward" LOSS_ARGUMENTS ") -> Tensor");
-  // with defaults, since to pass an argument takes longer than to leave it out, and small training steps call this one
   m.def(
       "forward_backward(Tensor logits, Tensor target, float[] formula, Tensor? weight=None, Tensor? "
       "sample_weight=None, int ignore_index=-100, int reduction=1) -> (Tensor, Tensor)");
+  m.def("forward_backward_mean(Tensor logits, Tensor target, float[] formula) -> (Tensor, Tensor)");
   m.def("forward_backward_out" LOSS_ARGUMENTS ", Tensor(a!) out) -> Tensor");
   m.def(
       "forward_backward_(Tensor(a!) logits, Tensor target, float[] formula, Tensor? weight, Tensor? sample_weight, int "

@@ -11,7 +11,7 @@ from types import ModuleType
 
 # What the Python files expect of the compiled module: raised with every change of its operators, their arguments or
 # what they mean, as tests/test_interface.py demands. setup.py compiles it into the module.
-INTERFACE = 2
+INTERFACE = 3
 
 BUILD = "pip install --no-build-isolation -e ."
 

@@ -42,7 +42,7 @@ def _row_stats(logits: Tensor, target: Tensor, *_: Any) -> tuple[Tensor, Tensor]
 
 
 register_fake("imae_ext::forward", _loss)
-for _name in ("forward_backward", "traced_forward_backward"):
+for _name in ("forward_backward", "forward_backward_mean", "traced_forward_backward"):
     register_fake(f"imae_ext::{_name}", lambda logits, *rest: (_loss(logits, *rest), torch.empty_like(logits)))
 register_fake("imae_ext::forward_backward_out", _loss_and_out)
 register_fake("imae_ext::forward_backward_", _row_stats)

@@ -32,6 +32,7 @@ _forward = _op.forward.default
 _forward_backward = _op.forward_backward.default
 # For eager calls alone: torch.compile cannot trace these.
 _eager_forward_backward = _torch.call_of(_forward_backward)
+_eager_forward_backward_mean = _torch.call_of(_op.forward_backward_mean.default)
 _eager_forward_backward_out = _torch.call_of(_op.forward_backward_out.default)
 _forward_save = _op.forward_save.default
 _traced_forward_backward = _op.traced_forward_backward.default
@@ -88,8 +89,8 @@ class _OnePass(torch.autograd.Function):
         formula, weight, sample_weight, ignore_index, reduction = options
         if weighed or ignore_index != -100 or reduction != "mean":
             loss, grad = _eager_forward_backward(*_arguments(logits, target, options))
-        else:  # to pass the four that the operator has defaults for costs a hundredth of a small step
-            loss, grad = _eager_forward_backward(logits, target, formula.packed)
+        else:  # four arguments fewer, which is a thirtieth of a small step
+            loss, grad = _eager_forward_backward_mean(logits, target, formula.packed)
         hooks = _torch.saving_hooks(False)
         if hooks:
             ctx.save_for_backward(logits, target, weight, sample_weight)

@@ -209,6 +209,7 @@ def test_opcheck(layout, dtype):
     for code in (0, 1, 2):
         check("forward", logits, target, packed, weight, samples, -100, code)
         check("forward_backward", logits, target, packed, None, None, -100, code)
+    check("forward_backward_mean", logits, target, packed)
     check("forward", logits, target, packed, None, samples, -100, 3)
     check("forward_backward_out", logits, target, packed, weight, samples, -100, 1, torch.empty_like(logits))
     check("forward_save", logits, target, packed, weight, samples, -100, 3)

@@ -36,7 +36,7 @@ FROZEN = {
 }
 # What each number of imae_ext/_extension.py stands for: operators, their arguments, and the formulas. If the last one
 # differs, raise INTERFACE there and add a line here: a module that was built before is then refused.
-INTERFACES = {1: "418039c9618e5044", 2: "d8b531e612106498"}
+INTERFACES = {1: "418039c9618e5044", 2: "d8b531e612106498", 3: "5e98e9175f858744"}
 
 
 def table(rows) -> dict[int, tuple[str, tuple[str, ...]]]:

@@ -80,8 +80,8 @@ IMAE_INLINE bool in_tiles(const Plan<T>& plan, int64_t C) {
   return plan.path == Path::kTile || C <= kMaxTile;
 }
 
-// Whether a map's logits are copied into the tiles class by class, and its gradient out of them. A vector that is a whole
-// line of a cache needs no line for longer than it takes to read it.
+// Whether a map's logits are copied into the tiles class by class, and its gradient out of them. A vector that is a
+// whole line of a cache needs no line for longer than it takes to read it.
 constexpr bool kByClass = IMAE_VECTOR_BYTES < 64;
 
 // A block's groups of adjacent rows, class by class, into its tiles: maps of 2^n positions put the classes of one

@@ -41,15 +41,11 @@ _backward = _op.backward.default
 _scale = _op.scale_.default
 _row_stats = _op.row_stats.default
 
-_compiling, _in_dynamo = compiler.is_compiling, compiler.is_dynamo_compiling
+_compiling, _in_dynamo, is_one_at = compiler.is_compiling, compiler.is_dynamo_compiling, _torch.is_one_at
 # Python finds a name of torch, which has a __getattr__, in ten times the time of one of this module.
 _is_grad_enabled, _float64, _float16 = torch.is_grad_enabled, torch.float64, torch.float16
 
 Pair = tuple[Tensor, Tensor]
-
-
-def _one_pass(logits: Tensor, reduction: str) -> bool:
-    return reduction in ("mean", "sum") and logits.dtype is not torch.float16
 
 
 def _arguments(logits: Tensor, target: Tensor, options: Options) -> tuple[Any, ...]:
@@ -123,11 +119,7 @@ class _OnePass(torch.autograd.Function):
         # the value: not of a tensor that is to be negated, nor of one that is traced.
         is_plain = not compiling and type(grad_output) is Tensor and grad_output.is_cpu and not grad_output.is_neg()
         try:
-            if (
-                is_plain
-                and _torch.modes() == 0
-                and _torch.is_one_at(grad_output.data_ptr(), grad_output.dtype is _float64)
-            ):
+            if is_plain and _torch.modes() == 0 and is_one_at(grad_output.data_ptr(), grad_output.dtype is _float64):
                 return grad, None
         except RuntimeError:  # a transform's, which has no memory
             pass
@@ -213,7 +205,7 @@ def _traced(logits: Tensor, target: Tensor, options: Options) -> Tensor:
     arguments = _arguments(logits, target, options)
     if not torch.is_grad_enabled():
         return cast(Tensor, _forward(*arguments))
-    one_pass = _MAY_KEEP_GRADIENT and _one_pass(logits, reduction)
+    one_pass = _MAY_KEEP_GRADIENT and reduction in ("mean", "sum") and logits.dtype is not _float16
     return cast(Tensor, (_traced_forward_backward if one_pass else _traced_forward_save)(*arguments)[0])
 
 
@@ -247,8 +239,7 @@ def loss(logits: Tensor, target: Tensor, options: Options) -> Tensor:
             if reduction in ("mean", "sum") and logits.dtype is not _float16:
                 return _apply_one_pass(_torch.unwrap(logits), (target, options, weighed))  # type: ignore[no-any-return]
             return _apply_two_pass(_torch.unwrap(logits), (target, options, weighed))  # type: ignore[no-any-return]
-        value: Tensor = _forward(*_arguments(logits, target, options))
-        return value
+        return _forward(*_arguments(logits, target, options))  # type: ignore[no-any-return]
     except REFUSALS:
         checks.check(logits, target, *options)
         if logits.requires_grad and torch.is_grad_enabled():

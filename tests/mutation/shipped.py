@@ -119,8 +119,8 @@ SHIPPED = (
     ),
     Fault(
         "imae_ext/ops.py",
-        "        return value\n    except",
-        "        return 0 * value\n    except",
+        "return _forward(*_arguments(",
+        "return 0 * _forward(*_arguments(",
         "loss 0 under no_grad",
         AUTOGRAD,
     ),

@@ -218,6 +218,7 @@ STABLE_TORCH_LIBRARY(imae_ext, m) {
   "(Tensor logits, Tensor target, float[] formula, Tensor? weight, Tensor? sample_weight, int ignore_index, int " \
   "reduction"
   m.def("forward" LOSS_ARGUMENTS ") -> Tensor");
+  // its defaults stay: stored programs leave out what is equal to them
   m.def(
       "forward_backward(Tensor logits, Tensor target, float[] formula, Tensor? weight=None, Tensor? "
       "sample_weight=None, int ignore_index=-100, int reduction=1) -> (Tensor, Tensor)");
